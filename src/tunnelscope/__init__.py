@@ -1,3 +1,53 @@
-"""At which layer does a trained network stop building its representation?"""
+"""At which layer does a trained network stop building its representation?
+
+`scan` answers it for one network and its data; `record` reads features, `probe` fits linear probes,
+`load` opens a scan again. Each name is loaded when it is first used, so that `import tunnelscope`
+costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "scan": "tunnelscope.scanning",
+    "record": "tunnelscope.recording",
+    "load": "tunnelscope.results",
+    "Scan": "tunnelscope.results",
+    "probe": "tunnelscope.probes",
+    "load_probe": "tunnelscope.probes",
+    "LinearProbe": "tunnelscope.probes",
+    "ProbeClassifier": "tunnelscope.probes",
+    "load_data": "tunnelscope.data",
+    "DataSet": "tunnelscope.data",
+    "Preprocessing": "tunnelscope.data",
+    "load_network": "tunnelscope.models",
+    "Network": "tunnelscope.models",
+    "TunnelscopeError": "tunnelscope.errors",
+    "RequestError": "tunnelscope.errors",
+    "MachineError": "tunnelscope.errors",
+}
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from tunnelscope.data import DataSet, Preprocessing, load_data
+    from tunnelscope.errors import MachineError, RequestError, TunnelscopeError
+    from tunnelscope.models import Network, load_network
+    from tunnelscope.probes import LinearProbe, ProbeClassifier, load_probe, probe
+    from tunnelscope.recording import record
+    from tunnelscope.results import Scan, load
+    from tunnelscope.scanning import scan
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tunnelscope' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

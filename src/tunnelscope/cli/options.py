@@ -1,0 +1,53 @@
+"""Options that several commands share, with the same words everywhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+weights = click.option(
+    "--weights",
+    metavar="pretrained|random|FILE",
+    help="Which weights: the library's own, random ones, or a .safetensors/.pth file. "
+    "[default: pretrained for timm and torchvision, random for zoo and file.py]",
+)
+layers = click.option(
+    "--layers",
+    default="blocks",
+    show_default=True,
+    metavar="blocks|convs|all|REGEX",
+    help="Which layers: blocks as a person would count them, convolutions of the main path, every "
+    "module, one layer's name, or a regular expression.",
+)
+pool = click.option(
+    "--pool",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "2x2", "avg", "flatten"]),
+    help="How a layer's map becomes features: 2×2 cells, its average, or every number (at most 8,000).",
+)
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
+workers = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads that decode images ahead."
+)
+threads = click.option("--threads", type=click.IntRange(min=1), help="CPU threads for tensor work.")
+seed = click.option("--seed", default=0, show_default=True, help="Every random draw follows from it.")
+label = click.option("--label", metavar="COLUMN", help="Label column of the data. [default: found]")
+image = click.option("--image", metavar="COLUMN", help="Image column of the data. [default: found]")
+max_samples = click.option(
+    "--max-samples", type=click.IntRange(min=1), help="At most this many rows per split, balanced by class."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Apply options so that `--help` lists them in the order given."""
+
+    def apply(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply

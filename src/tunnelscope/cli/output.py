@@ -1,0 +1,74 @@
+"""What commands print: a short table on stdout, everything said about it on stderr."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tunnelscope.results import Scan
+
+MOST_ROWS = 16  # of the table on the terminal; the report has every layer
+
+
+def echo_error(line: str) -> None:
+    """A line to stderr; paths in it are never wrapped."""
+    click.echo(line, err=True)
+
+
+def print_scan(scan: "Scan") -> None:
+    """The table of a scan, then warnings, the verdict, the next step and where the report is."""
+    click.echo(scan_table(scan.run))
+    for warning in scan.run["warnings"]:
+        echo_error(f"warning: {warning}")
+    echo_error("")
+    echo_error(scan.verdict)
+    key, lines = next(reversed(scan.run["next_step"].items()))
+    echo_error(f"\nFeatures at the layer for {key}:")
+    for line in lines:
+        echo_error(f"    {line}")
+    if scan.folder is not None:
+        echo_error(f"\nReport: {scan.folder}/report.html")
+
+
+def scan_table(run: dict[str, Any]) -> str:
+    """Accuracy of each layer's probe on each set, and the numerical rank, in at most 16 rows."""
+    keys = [entry["key"] for entry in run["data"]]
+    accuracy = {(probe["layer"], probe["dataset"]): probe["accuracy"] for probe in run["probes"]}
+    marks = {run["tunnel"]["start_95"]: "← 95 % start"}
+    for key, best in run["best_layer"].items():
+        marks[best["layer"]] = " ".join(filter(None, [marks.get(best["layer"]), f"← best {key}"]))
+    rows = [
+        [
+            str(layer["index"]),
+            layer["name"],
+            *(f"{100 * accuracy[layer['name'], key]:.1f}" for key in keys),
+            str(layer["numerical_rank"]),
+            marks.get(layer["name"], ""),
+        ]
+        for layer in _shown(run["layers"], set(marks))
+    ]
+    return columns(["#", "layer", *(f"{key} %" for key in keys), "rank", ""], rows, right=range(2, len(keys) + 3))
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Plain aligned columns, those in `right` flush right."""
+    table = [list(head), *map(list, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _shown(layers: list[dict[str, Any]], marked: set[str | None]) -> list[dict[str, Any]]:
+    """All layers of a small network; of a large one the marked, the ends and evenly spread others."""
+    if len(layers) <= MOST_ROWS:
+        return layers
+    step = len(layers) / (MOST_ROWS - 4)
+    spread = {int(step * position) for position in range(MOST_ROWS - 4)} | {len(layers) - 1}
+    return [layer for place, layer in enumerate(layers) if place in spread or layer["name"] in marked]

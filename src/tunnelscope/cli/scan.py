@@ -1,0 +1,87 @@
+"""`tunnelscope scan`: probe every layer of a network and read its tunnel."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tunnelscope.cli import options
+from tunnelscope.cli.output import echo_error, print_scan
+
+PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--id", "id_data", metavar="DATA", help="The data the network was trained on.")
+@click.option("--ood", multiple=True, metavar="DATA", help="Other data; may be given several times.")
+@click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
+@options.together(options.weights, options.layers, options.pool)
+@click.option("--probe", default="exact", show_default=True, type=click.Choice(PROBES), help="The probe's protocol.")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds.")
+@click.option(
+    "--tolerance",
+    default=1e-2,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Certified relative gap at which an exact probe is done.",
+)
+@options.together(
+    options.max_samples,
+    options.label,
+    options.image,
+    options.device,
+    options.batch_size,
+    options.workers,
+    options.threads,
+    options.seed,
+    options.as_json,
+    options.debug,
+)
+def scan(
+    model: str,
+    id_data: str | None,
+    ood: tuple[str, ...],
+    out: str | None,
+    threads: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Probe every layer of MODEL on its own and on other data; say where its tunnel starts,
+    what it costs, and which layer to take.
+
+    MODEL: timm:NAME, torchvision:NAME, zoo:NAME or file.py:function, with arguments as a query.
+    DATA: a parquet file or folder, class folders, a hub id, or sklearn:digits.
+
+    Example: tunnelscope scan timm:resnet18 --id data/cifar10 --ood data/cifar100 --out runs/r18
+    """
+    from tunnelscope import scan as run_scan
+    from tunnelscope.cli.progress import ProgressDisplay
+    from tunnelscope.scanning import set_threads
+
+    set_threads(threads)
+    with ProgressDisplay() as progress:
+        result = run_scan(
+            model,
+            id=id_data,
+            ood=ood,
+            out=out or default_folder(model),
+            command=shlex.join(["tunnelscope", *sys.argv[1:]]),
+            progress=progress,
+            **settings,
+        )
+    if as_json:
+        click.echo(json.dumps(result.json(), indent=1, ensure_ascii=False))
+        echo_error(result.verdict)
+        echo_error(f"Report: {result.folder}/report.html")
+    else:
+        print_scan(result)
+
+
+def default_folder(model: str) -> Path:
+    """`runs/` and the model's name without kind and arguments."""
+    name = model.partition("?")[0].rpartition(":")[2]
+    return Path("runs") / "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

@@ -1,0 +1,89 @@
+"""What a layer's tensor becomes: one row of features per image."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tunnelscope.errors import unknown_name
+from tunnelscope.layers import ReadPoint
+from tunnelscope.randomness import torch_generator
+
+POOLS = ("auto", "2x2", "avg", "flatten")
+MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
+
+
+class Pooling:
+    """Turn one layer's tensor into features, (batch, …) to (batch, width), inside the hook.
+
+    `auto` and `2x2` average a map into 2×2 cells (a map of 2×2 or less is flattened); `avg`
+    averages the whole map; `flatten` keeps every number, of more than 8,000 a fixed random 8,000.
+    Tokens are averaged over the patches (class, register and distillation tokens left out) unless
+    flattened; vectors stay as they are.
+
+    Args:
+        point: the layer, with the shape of its tensor.
+        choice: one of `POOLS`.
+        seed: of the columns that `flatten` keeps; the same layer keeps the same columns.
+
+    Raises:
+        RequestError: `choice` is no pooling.
+    """
+
+    def __init__(self, point: ReadPoint, choice: str = "auto", seed: int = 0):
+        if choice not in POOLS:
+            raise unknown_name("pooling", choice, POOLS)
+        self.shape = point.shape
+        self.prefix_tokens = point.prefix_tokens
+        self.name = _resolved(point.shape, choice)
+        self.columns: Tensor | None = None
+        width = self(torch.zeros(1, *point.shape)).shape[1]
+        if self.name == "flatten" and width > MOST_COLUMNS:
+            order = torch.randperm(width, generator=torch_generator(seed, f"flatten columns {point.name}"))
+            self.columns = order[:MOST_COLUMNS].sort().values
+            width = MOST_COLUMNS
+        self.width: int = width
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        if self.name == "flatten":
+            flat = tensor.flatten(1)
+            return flat if self.columns is None else flat[:, self.columns.to(flat.device)]
+        if self.name == "none":
+            return tensor
+        if self.name == "mean tokens":
+            return tensor[:, self.prefix_tokens :].mean(dim=1)
+        if _channels_last(self.shape):
+            tensor = tensor.permute(0, 3, 1, 2)
+        return tensor.mean(dim=(2, 3)) if self.name == "avg" else pool_2x2(tensor)
+
+
+def pool_2x2(maps: Tensor) -> Tensor:
+    """Average (n, C, H, W) into 2×2 cells and flatten, (n, 4·C); smaller maps are only flattened.
+
+    Equals adaptive average pooling; where the cells divide the map evenly a plain average pool
+    does it several times faster.
+    """
+    height, width = maps.shape[2:]
+    if height <= 2 and width <= 2:
+        return maps.flatten(1)
+    if height % 2 == 0 and width % 2 == 0:
+        return F.avg_pool2d(maps, (height // 2, width // 2)).flatten(1)
+    return F.adaptive_avg_pool2d(maps, (min(height, 2), min(width, 2))).flatten(1)
+
+
+def _resolved(shape: tuple[int, ...], choice: str) -> str:
+    """What a choice comes to for a tensor of this shape; written in the results table."""
+    if len(shape) == 1:
+        return "none"
+    if choice == "flatten" or len(shape) > 3:
+        return "flatten"
+    if len(shape) == 2:
+        return "mean tokens"
+    if choice == "avg":
+        return "avg"
+    return "2x2"
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether a map is (H, W, C), as Swin and MetaFormer kinds give it; square maps tell it."""
+    first, second, third = shape
+    return first == second != third

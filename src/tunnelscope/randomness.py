@@ -1,0 +1,22 @@
+"""Every draw comes from a generator named after what it draws for, all from one seed."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def named_seed(seed: int, purpose: str) -> int:
+    """A 63-bit seed that depends on the run's seed and on what is drawn, and on nothing else."""
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def torch_generator(seed: int, purpose: str) -> torch.Generator:
+    """A generator for draws on the CPU, such as `torch_generator(0, "flatten columns")`."""
+    return torch.Generator().manual_seed(named_seed(seed, purpose))
+
+
+def numpy_generator(seed: int, purpose: str) -> np.random.Generator:
+    """The same for NumPy."""
+    return np.random.default_rng(named_seed(seed, purpose))

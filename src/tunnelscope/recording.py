@@ -1,0 +1,295 @@
+"""Record: read all layers' features in one forward pass, pooled inside the hook."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tunnelscope.data import DataSet, Fingerprint, Preprocessing, Split, as_split, batches, image_shape, load_data
+from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.features import Pooling, pool_2x2
+from tunnelscope.layers import ReadPoint, example_input, points_of
+from tunnelscope.models import Network, load_network
+from tunnelscope.trace import first_tensor, trace_forward
+
+INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
+Progress = Callable[[int], None]  # told how many images were just done
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Features of one split: each (n, width) float32, beside the network's own logits (n, classes)."""
+
+    features: dict[str, Tensor]
+    labels: Tensor
+    logits: Tensor | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """A network with the layers to read and how each is pooled, ready to record any split."""
+
+    network: Network
+    points: list[ReadPoint]
+    poolings: dict[str, Pooling]
+    flops: int  # of the whole network, for one image
+    example: Tensor  # one preprocessed image, for timing
+    device: torch.device
+    batch_size: int
+    workers: int
+
+    def record(self, split: Split, progress: Progress | None = None) -> Recorded:
+        """Send a split's images through the network once and keep every layer's features.
+
+        Raises:
+            RequestError: an image cannot be read, or a layer gives values that are not finite.
+            MachineError: the device has too little memory.
+        """
+        count = len(split.images)
+        fingerprint = Fingerprint()
+        features = {INPUT: None, **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points}}
+        logits: Tensor | None = None
+        done = 0
+        stream = batches(
+            split.images,
+            self.network.preprocessing,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_image=lambda index, image: fingerprint.update(image, int(split.labels[index])),
+        )
+        for batch in stream:
+            rows = slice(done, done + len(batch))
+            pooled, output = self._forward(batch)
+            for name, values in pooled.items():
+                features[name] = _written(features[name], rows, values, count)
+            if output is not None:
+                logits = _written(logits, rows, output, count)
+            done += len(batch)
+            if progress:
+                progress(len(batch))
+        return Recorded(
+            {name: values for name, values in features.items() if values is not None},
+            torch.as_tensor(np.asarray(split.labels), dtype=torch.int64),
+            logits,
+            fingerprint.hexdigest(),
+        )
+
+    def _forward(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
+        try:
+            with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
+                output = first_tensor(self.network.module(_on_device(batch, self.device)))
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                f"out of memory on {self.device} with {len(batch)} images at once; give a smaller --batch-size: {error}"
+            ) from error
+        for point in self.points:
+            if not torch.isfinite(pooled[point.name]).all():
+                raise RequestError(
+                    f"layer {point.name!r} gives values that are not finite; the weights or the input scale are wrong. "
+                    "Check the preprocessing that `tunnelscope layers` prints and the weights file."
+                )
+        if output is not None:
+            output = output.float().cpu() if output.dim() == 2 else None
+        return pixels | pooled, output
+
+
+def make_recorder(
+    network: Network,
+    *,
+    layers: str | Sequence[str] = "blocks",
+    pool: str = "auto",
+    channels: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int = 2,
+    seed: int = 0,
+    shape: tuple[int, ...] | None = None,
+) -> Recorder:
+    """Find the layers of a network, choose their pooling and put the network on its device.
+
+    Args:
+        shape: of one ready input, when images bypass the network's preprocessing.
+
+    Raises:
+        RequestError: unknown layer, pooling or device, or a network that cannot take its input.
+    """
+    target = choose_device(device)
+    module = network.module.to(target)
+    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()):
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    example = _example(network.preprocessing, shape)
+    trace = trace_forward(module, example.to(target))
+    points = points_of(trace, layers)
+    poolings = {point.name: Pooling(point, pool, seed) for point in points}
+    size = batch_size or (128 if example.shape[-1] <= 64 else 32)
+    return Recorder(network, points, poolings, trace.flops, example, target, size, workers)
+
+
+def record(
+    model: str | nn.Module | Network,
+    images: object,
+    *,
+    layers: str | Sequence[str] = "blocks",
+    pool: str = "auto",
+    weights: str | None = None,
+    split: str = "train",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Read the features of all chosen layers in one forward pass.
+
+    Args:
+        model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
+        images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
+            of PIL images, a torch data set, or a data set's name (then `split` says which half).
+        layers: `blocks`, `convs`, `all`, a name, a list of names, or a regular expression.
+        pool: `auto`, `2x2`, `avg` or `flatten`.
+
+    Returns:
+        {layer name: (n, width) float32}, in the order of the forward pass.
+
+    Raises:
+        RequestError: an unknown name, unreadable images, activations that are not finite.
+        MachineError: the device is missing or out of memory.
+    """
+    chosen = _chosen_split(images, split, seed)
+    shape = image_shape(chosen)
+    network = model if isinstance(model, Network) else load_network(model, weights=weights, image_shape=shape, seed=seed)
+    recorder = make_recorder(
+        network,
+        layers=layers,
+        pool=pool,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        shape=ready_shape(chosen),
+    )
+    features = recorder.record(chosen, progress).features
+    return {point.name: features[point.name] for point in recorder.points}
+
+
+def ready_shape(split: Split) -> tuple[int, ...] | None:
+    """The shape of one input when the images are ready-made tensors, else None."""
+    first = split.images[0]
+    return tuple(first.shape) if isinstance(first, Tensor) and first.is_floating_point() else None
+
+
+@contextmanager
+def reading(
+    module: nn.Module, points: Sequence[ReadPoint], poolings: dict[str, Pooling]
+) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that the forward pass inside the block fills with each layer's pooled features."""
+    modules = dict(module.named_modules())
+    wanted: dict[str, dict[int, ReadPoint]] = {}
+    for point in points:
+        wanted.setdefault(point.module, {})[point.call] = point
+    pooled: dict[str, Tensor] = {}
+    calls = dict.fromkeys(wanted, 0)
+
+    def hook(name: str):
+        def read(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            calls[name] += 1
+            point = wanted[name].get(calls[name])
+            tensor = first_tensor(output)
+            if point is not None and tensor is not None:
+                # pooled (or copied) at once: an in-place activation may overwrite the tensor next
+                values = poolings[point.name](tensor).to("cpu", torch.float32)
+                pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
+
+        return read
+
+    handles = [modules[name].register_forward_hook(hook(name)) for name in wanted]
+    try:
+        yield pooled
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reached(Exception):
+    """Raised inside a hook to end a forward pass at a layer."""
+
+
+def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -> float:
+    """Time one image through the whole network and up to a layer; the median difference in ms.
+
+    The two are measured in turn, so that a drift of the machine's speed meets both; never below 0.
+    """
+    module = recorder.network.module
+    example = _on_device(recorder.example, recorder.device)
+    target = dict(module.named_modules())[point.module]
+
+    def stop(*_: object) -> None:
+        raise _Reached
+
+    def timed(cut: bool) -> float:
+        handle = target.register_forward_hook(stop) if cut else None
+        start = time.perf_counter()
+        try:
+            module(example)
+        except _Reached:
+            pass
+        finally:
+            if handle is not None:
+                handle.remove()
+        if recorder.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        timed(False), timed(True)  # the first passes choose kernels
+        differences = [timed(False) - timed(True) for _ in range(repeats)]
+    return max(0.0, 1000 * median(differences))
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is a CUDA device where there is one, else the CPU; a named device must exist."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise RequestError(f"no device named {device!r}; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise MachineError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu or auto")
+    return chosen
+
+
+def _example(preprocessing: Preprocessing | None, shape: tuple[int, ...] | None) -> Tensor:
+    if shape is not None:
+        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    if preprocessing is None:
+        raise RequestError("the network's input size is not known; give images as ready tensors or say size=")
+    return example_input(preprocessing.size, preprocessing.channels)
+
+
+def _chosen_split(images: object, split: str, seed: int) -> Split:
+    if isinstance(images, (str, DataSet)):
+        dataset = load_data(images, seed=seed)
+        if split not in ("train", "test"):
+            raise RequestError(f"no split named {split!r}; a data set has train and test")
+        return dataset.train if split == "train" else dataset.test
+    return as_split(images)
+
+
+def _on_device(batch: Tensor, device: torch.device) -> Tensor:
+    layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
+    return batch.to(device, memory_format=layout)
+
+
+def _written(store: Tensor | None, rows: slice, values: Tensor, count: int) -> Tensor:
+    if store is None:
+        store = torch.empty(count, values.shape[1])
+    store[rows] = values
+    return store

@@ -1,0 +1,190 @@
+"""What a scan found: one long table, one JSON object, and the folder they live in."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunnelscope.errors import MachineError, RequestError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = {
+    "run": "string",
+    "model": "string",
+    "weights": "string",
+    "layer": "string",
+    "layer_b": "string",
+    "layer_index": "Int64",
+    "depth_fraction": "float64",
+    "read_point": "string",
+    "pool": "string",
+    "dataset": "string",
+    "role": "string",
+    "split": "string",
+    "quantity": "string",
+    "value": "float64",
+    "low": "float64",
+    "high": "float64",
+    "n_train": "Int64",
+    "n_test": "Int64",
+    "seed": "Int64",
+    "protocol": "string",
+}
+# what run.json holds beside the object that --json prints
+RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scanned network: `tunnel`, `best_layer(set)`, `table()`, `report(path)`.
+
+    The same object comes from `ts.scan` and, years later, from `ts.load(folder)`.
+    """
+
+    run: dict[str, Any]
+    frame: "pd.DataFrame" = field(repr=False)
+    probes: dict[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+
+    @property
+    def tunnel(self) -> dict[str, Any]:
+        """Start, length, shares, band and the OOD readings, as in the JSON object."""
+        return self.run["tunnel"]
+
+    @property
+    def verdict(self) -> str:
+        """Two sentences: where the tunnel starts and which layer to take."""
+        return self.run["verdict"]
+
+    def best_layer(self, dataset: str | None = None) -> dict[str, Any]:
+        """The layer to take for a data set, with its accuracy, interval and cost saved.
+
+        Args:
+            dataset: a set's key; may be left out when there is only one OOD set (or one set).
+
+        Raises:
+            RequestError: the scan has no such set, or has several and none is named.
+        """
+        best = self.run["best_layer"]
+        if dataset is None:
+            roles = {entry["key"]: entry["role"] for entry in self.run["data"]}
+            keys = [key for key in best if roles[key] == "ood"] or list(best)
+            if len(keys) != 1:
+                raise RequestError(f"several data sets were scanned; name one of {', '.join(best)}")
+            dataset = keys[0]
+        if dataset not in best:
+            raise unknown_name("data set", dataset, best)
+        return best[dataset]
+
+    def table(self) -> "pd.DataFrame":
+        """The results table, one row a value; columns as in `COLUMNS`."""
+        return self.frame.copy()
+
+    def json(self) -> dict[str, Any]:
+        """The object that `tunnelscope scan --json` prints."""
+        return {key: value for key, value in self.run.items() if key not in RUN_ONLY}
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report, one HTML file that needs no network, and return its path."""
+        from tunnelscope.report import write_report
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_report(self.frame, self.run, path)
+        return path
+
+    def save(self, folder: str | Path) -> Path:
+        """Write results.parquet, probes/ and run.json (last) into a folder, each file whole or not at all.
+
+        Raises:
+            RequestError: the folder holds something else.
+            MachineError: the disk is full or may not be written to.
+        """
+        folder = claim_folder(folder)
+        try:
+            write_whole(folder / "results.parquet", lambda path: self.frame.to_parquet(path, index=False))
+            (folder / "probes").mkdir(exist_ok=True)
+            for name, probe in self.probes.items():
+                write_whole(folder / "probes" / f"{name}.safetensors", probe.save)
+            text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)
+            write_whole(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
+        return folder
+
+
+def load(folder: str | Path) -> Scan:
+    """Read a scan back from its folder.
+
+    Raises:
+        RequestError: there is no scan in it, or one of its files cannot be read.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise RequestError(f"{folder} holds no scan (no run.json); `tunnelscope scan … --out {folder}` makes one")
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        frame = pd.read_parquet(folder / "results.parquet")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the scan in {folder} cannot be read: {error}; run it again") from error
+    if not isinstance(run, dict) or "tunnel" not in run or list(frame.columns) != list(COLUMNS):
+        raise RequestError(f"{folder} was not written by this version of tunnelscope; run the scan again")
+    return Scan(run=run, frame=frame.astype(COLUMNS), folder=folder)
+
+
+def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
+    """Rows of the results table as a frame with the contract's columns and types; NaN becomes null."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return frame.astype(COLUMNS)
+
+
+def claim_folder(folder: str | Path) -> Path:
+    """Make an output folder, or take one that is empty or holds an earlier scan.
+
+    Raises:
+        RequestError: it holds something else, or is a file.
+        MachineError: it cannot be made.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"--out {folder} is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").exists():
+        first = sorted(path.name for path in folder.iterdir())[0]
+        raise RequestError(f"--out {folder} holds something else ({first} …) and no scan; name an empty or new folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def write_whole(path: Path, write) -> None:
+    """Write a file beside its place and move it there, so that nobody ever reads half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: plain numbers, tuples as lists, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

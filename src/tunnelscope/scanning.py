@@ -1,0 +1,323 @@
+"""The main job: one network × one ID set × some OOD sets → curves, tunnel, the layer to take."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tunnelscope.data import DataSet, image_shape, load_data, unique_keys
+from tunnelscope.errors import RequestError
+from tunnelscope.metrics import layer_metrics, unbiased_cka
+from tunnelscope.models import Network, load_network
+from tunnelscope.probes import KnnProbe, LinearProbe, probe
+from tunnelscope.recording import INPUT, Recorded, Recorder, make_recorder, ready_shape
+from tunnelscope.results import Scan, claim_folder
+from tunnelscope.summary import summarise
+
+Progress = Callable[[str, int, int], None]  # stage in words, done, total
+AnyProbe = LinearProbe | KnnProbe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a scan measures; everything that changes a number is in here and in the run's record."""
+
+    layers: str | Sequence[str] = "blocks"
+    pool: str = "auto"
+    protocol: str = "exact"
+    tolerance: float = 1e-2
+    seeds: int = 1
+    seed: int = 0
+    max_samples: int | None = None
+
+
+@dataclass
+class Findings:
+    """What one data set showed, layers in order (layer 0, the pixels, apart)."""
+
+    dataset: DataSet
+    role: str
+    layers: list[str]
+    probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
+    correct: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (layers, test rows), mean over seeds
+    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by layer
+    cka: np.ndarray | None = None  # (layers, layers)
+    network_correct: np.ndarray | None = None  # (test rows,): the network's own classifier
+    fingerprints: dict[str, str] = field(default_factory=dict)  # by split
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Test accuracy of each layer, (layers,), mean over seeds."""
+        return self.correct.mean(axis=1)
+
+    @property
+    def best(self) -> int:
+        """Position of the layer with the best held-out accuracy, the earlier of equal ones."""
+        seeds = sorted({seed for _, seed in self.probes})
+        heldout = [np.mean([self.probes[layer, seed].heldout_accuracy for seed in seeds]) for layer in self.layers]
+        return int(np.argmax(heldout))
+
+
+class Clock:
+    """Seconds spent per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def scan(
+    model: str | nn.Module | Network,
+    *,
+    id: Any = None,
+    ood: Any = (),
+    out: str | Path | None = None,
+    weights: str | None = None,
+    layers: str | Sequence[str] = "blocks",
+    pool: str = "auto",
+    probe: str = "exact",
+    tolerance: float = 1e-2,
+    seeds: int = 1,
+    max_samples: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    batch_size: int | None = None,
+    workers: int = 2,
+    label: str | None = None,
+    image: str | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Scan:
+    """Probe every layer of a network on its own and on other data, and read the tunnel.
+
+    Args:
+        model: a name (`timm:resnet18`, `zoo:cifar_resnet56`, `net.py:build`), a module or a `Network`.
+        id: the data the network was trained on, by name or as arrays or torch data sets; None when
+            it is not at hand (the start of the tunnel, ρ and A are then not given).
+        ood: other data, one or several.
+        out: folder for `results.parquet`, `run.json`, `probes/` and `report.html`; None keeps the
+            result in memory.
+        weights: `pretrained`, `random` or a file.
+        layers: `blocks`, `convs`, `all`, names or a regular expression.
+        pool: `auto`, `2x2`, `avg` or `flatten`.
+        probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
+        tolerance: certified relative gap at which an exact probe is done.
+        seeds: how many probe seeds, `seed` and the ones after it.
+        max_samples: rows per split at most, balanced by class.
+        command: the command line, for the record.
+        progress: called as work goes on with (stage, done, total).
+
+    Raises:
+        RequestError: something cannot be met as asked.
+        MachineError: the machine cannot do it.
+    """
+    settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
+    if seeds < 1:
+        raise RequestError(f"--seeds {seeds}: at least one probe seed is needed")
+    folder = claim_folder(out) if out is not None else None
+    notify = progress or (lambda stage, done, total: None)
+    clock = Clock()
+    with clock.stage("load"):
+        sources = _load_sets(id, ood, settings, label, image)
+        network, recorder = _load_model(model, weights, sources, id is not None, settings, device, batch_size, workers)
+    findings = [
+        examine(recorder, dataset, role, settings, clock, notify)
+        for dataset, role in zip(sources, _roles(sources, id), strict=True)
+    ]
+    with clock.stage("tunnel"):
+        run, frame = summarise(findings, recorder, settings)
+    images = sum(len(part.images) for dataset in sources for part in (dataset.train, dataset.test))
+    run["timings"] = _timings(clock, images)
+    run["run"] = folder.name if folder else network.name
+    run["command"] = command or "ts.scan"
+    frame["run"] = run["run"]
+    result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
+    if folder is not None:
+        _write(result, folder, clock, notify)
+    return result
+
+
+def examine(
+    recorder: Recorder, dataset: DataSet, role: str, settings: Settings, clock: Clock, notify: Progress
+) -> Findings:
+    """Record one data set, probe every layer on it and measure its features."""
+    names = [point.name for point in recorder.points]
+    findings = Findings(dataset, role, names)
+    with clock.stage("record"):
+        train, test = _record_both(recorder, dataset, notify)
+    findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    if test.logits is not None and test.logits.shape[1] == len(dataset.class_names):
+        findings.network_correct = (test.logits.argmax(dim=1) == test.labels).numpy()
+    with clock.stage("probes"):
+        _probe_layers(findings, train, test, settings, notify)
+    with clock.stage("metrics"):
+        _measure_layers(findings, train, test, settings, notify)
+    return findings
+
+
+def _record_both(recorder: Recorder, dataset: DataSet, notify: Progress) -> tuple[Recorded, Recorded]:
+    total = len(dataset.train.images) + len(dataset.test.images)
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        notify(f"{dataset.key}: images through the network", done, total)
+
+    return recorder.record(dataset.train, count), recorder.record(dataset.test, count)
+
+
+def _probe_layers(
+    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: Progress
+) -> None:
+    key = findings.dataset.key
+    names = [INPUT, *findings.layers]
+    total = len(names) * settings.seeds
+    correct = np.zeros((len(findings.layers), len(test.labels)), dtype=np.float32)
+    for repeat in range(settings.seeds):
+        seed = settings.seed + repeat
+        for position, name in enumerate(names):
+            fitted = probe(
+                train.features[name],
+                train.labels,
+                test=(test.features[name], test.labels),
+                protocol=settings.protocol,
+                tolerance=settings.tolerance,
+                seed=seed,
+                class_names=findings.dataset.class_names,
+            )
+            findings.probes[name, seed] = fitted
+            if name != INPUT:
+                right = fitted.predict(test.features[name]) == test.labels
+                correct[position - 1] += right.numpy() / settings.seeds
+            if not fitted.converged:
+                findings.warnings.append(
+                    f"the probe of layer {name} on {key} missed its tolerance "
+                    f"(certified gap {fitted.gap:.2g}, asked {fitted.tolerance:.2g})"
+                )
+            notify(f"{key}: probes", repeat * len(names) + position + 1, total)
+    findings.correct = correct
+
+
+def _measure_layers(
+    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: Progress
+) -> None:
+    key = findings.dataset.key
+    total = len(findings.layers) + 1
+    for position, name in enumerate(findings.layers, start=1):
+        weights, bias = _on_features(findings.probes[name, settings.seed])
+        values, notes = layer_metrics(test.features[name], train.features[name], train.labels, weights, bias)
+        findings.metrics[name] = values
+        findings.warnings.extend(f"{note} (layer {name}, {key})" for note in notes)
+        notify(f"{key}: metrics", position, total)
+    findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+    notify(f"{key}: metrics", total, total)
+
+
+def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
+    return fitted.weights_on_features if isinstance(fitted, LinearProbe) else (None, None)
+
+
+def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
+    """All data sets, the ID set first when there is one, each under a key of its own."""
+    others = [ood] if isinstance(ood, (str, dict, DataSet)) or not isinstance(ood, (list, tuple)) else list(ood)
+    given = ([id] if id is not None else []) + others
+    if not given:
+        raise RequestError("no data to scan on; name the network's own data with --id, other data with --ood, or both")
+    options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
+    return unique_keys([load_data(source, **options) for source in given])
+
+
+def _roles(sources: list[DataSet], id: Any) -> list[str]:
+    return ["id" if id is not None and position == 0 else "ood" for position in range(len(sources))]
+
+
+def _load_model(
+    model: str | nn.Module | Network,
+    weights: str | None,
+    sources: list[DataSet],
+    has_id: bool,
+    settings: Settings,
+    device: str,
+    batch_size: int | None,
+    workers: int,
+) -> tuple[Network, Recorder]:
+    first = sources[0]
+    if not isinstance(model, Network):
+        model = load_network(
+            model,
+            weights=weights,
+            image_shape=image_shape(first.train),
+            classes=len(first.class_names) if has_id else None,
+            seed=settings.seed,
+        )
+    recorder = make_recorder(
+        model,
+        layers=settings.layers,
+        pool=settings.pool,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        seed=settings.seed,
+        shape=ready_shape(first.train),
+    )
+    return model, recorder
+
+
+def _named_probes(findings: list[Findings]) -> dict[str, AnyProbe]:
+    """Probes by file name: set, layer and seed."""
+    return {
+        f"{_file_name(found.dataset.key)}--{_file_name(layer)}--{seed}": fitted
+        for found in findings
+        for (layer, seed), fitted in found.probes.items()
+    }
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+
+
+def _write(result: Scan, folder: Path, clock: Clock, notify: Progress) -> None:
+    with clock.stage("report"):
+        notify("report", 0, 1)
+        result.report(folder / "report.html")
+        notify("report", 1, 1)
+    result.run["timings"]["report"] = round(clock.seconds["report"], 3)
+    result.run["timings"]["total"] = round(time.perf_counter() - clock.started, 3)
+    result.save(folder)
+
+
+def _timings(clock: Clock, images: int) -> dict[str, float]:
+    """Seconds per stage, images per second of recording, peak memory in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kilobytes = peak / 1024 if sys.platform == "darwin" else peak
+    timings = {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()}
+    timings["total"] = round(time.perf_counter() - clock.started, 3)
+    timings["images_per_second"] = round(images / max(clock.seconds["record"], 1e-9), 1)
+    timings["peak_memory_mb"] = round(kilobytes / 1024, 1)
+    return timings
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many CPU threads for tensor work; None leaves PyTorch's own choice."""
+    if threads is not None:
+        if threads < 1:
+            raise RequestError(f"--threads {threads}: at least one thread is needed")
+        torch.set_num_threads(threads)

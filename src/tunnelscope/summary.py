@@ -1,0 +1,387 @@
+"""From findings to the JSON object and the rows of the results table."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunnelscope import tunnel
+from tunnelscope.probes import wilson
+from tunnelscope.randomness import numpy_generator
+from tunnelscope.recording import INPUT, Recorder, milliseconds_saved
+from tunnelscope.results import make_table, plain
+from tunnelscope.verdict import next_step, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunnelscope.scanning import Findings, Settings
+
+RESAMPLES = 1000
+NOTHING = {"value": None, "low": None, "high": None}
+METRIC_PROTOCOLS = {
+    "numerical_rank": "covariance>1e-3",
+    "numerical_rank_1e-2": "covariance>1e-2",
+    "numerical_rank_1e-4": "covariance>1e-4",
+}
+ON_TRAIN = ("within_variance", "between_variance", "variance_ratio", "nc")  # the rest is read on test rows
+PACKAGES = ("tunnelscope", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+def summarise(
+    findings: "list[Findings]", recorder: Recorder, settings: "Settings"
+) -> tuple[dict[str, Any], "pd.DataFrame"]:
+    """The run's JSON object (timings and command left to the caller) and its results table."""
+    network = recorder.network
+    own = next((found for found in findings if found.role == "id"), None)
+    others = [found for found in findings if found.role == "ood"]
+    resampled = {
+        found.dataset.key: tunnel.resampled_accuracies(
+            found.correct, numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"), RESAMPLES
+        )
+        for found in findings
+    }
+    costs = _costs(findings, recorder)
+    best_layer = {found.dataset.key: _best_layer(found, costs) for found in findings}
+    layers = _layers(recorder, own or findings[0])
+    reading = _tunnel(own, others, recorder, resampled, best_layer)
+    run: dict[str, Any] = {
+        "tunnelscope": importlib.metadata.version("tunnelscope"),
+        "run": "",
+        "model": _model(recorder),
+        "data": [_data(found) for found in findings],
+        **_network_accuracy(own, recorder),
+        "verdict": verdict(reading, best_layer, layers),
+        "next_step": {key: _next_step(recorder, best["layer"], settings) for key, best in best_layer.items()},
+        "tunnel": reading,
+        "best_layer": best_layer,
+        "layers": layers,
+        "probes": [_probe(found, name, seed) for found in findings for name, seed in found.probes if name != INPUT],
+        "baselines": [_probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT],
+        "timings": {},
+        "warnings": _warnings(findings, recorder, reading),
+        "command": "",
+        "versions": _versions(),
+        "hardware": _hardware(recorder),
+        "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
+        "fingerprints": {"model": network.fingerprint, "data": {f.dataset.key: f.fingerprints for f in findings}},
+    }
+    run = plain(run)
+    return run, make_table(_rows(findings, recorder, settings, run))
+
+
+def _tunnel(
+    own: "Findings | None",
+    others: "list[Findings]",
+    recorder: Recorder,
+    resampled: dict[str, np.ndarray],
+    best_layer: dict[str, dict],
+) -> dict[str, Any]:
+    names = [point.name for point in recorder.points]
+    reading: dict[str, Any] = {"reason": None}
+    for percent in (95, 98):
+        reading |= {f"start_{percent}": None, f"start_{percent}_stable": None, f"start_{percent}_interval": None}
+    reading |= {"length": None, "share": None, "extractor_share": None}
+    if own is None:
+        reading["reason"] = "no ID set was given (--id), so there is no accuracy on the network's own data"
+    else:
+        for percent in (95, 98):
+            reading |= _start(names, own, resampled[own.dataset.key], percent)
+        start = names.index(reading["start_95"]) + 1
+        reading["length"] = len(names) - start
+        reading["share"] = reading["length"] / len(names)
+        reading["extractor_share"] = start / len(names)
+    reading["ood"] = {found.dataset.key: _ood(found, own, names, resampled, best_layer) for found in others}
+    ratios = [entry["retained"]["value"] for entry in reading["ood"].values()]
+    known = [ratio for ratio in ratios if ratio is not None]
+    reading["band"] = tunnel.band(float(np.mean(known))) if known else None
+    return reading
+
+
+def _start(names: list[str], own: "Findings", resampled: np.ndarray, percent: int) -> dict[str, Any]:
+    threshold = percent / 100
+    low, high = tunnel.start_interval(resampled, threshold)
+    return {
+        f"start_{percent}": names[tunnel.tunnel_start(own.accuracies, threshold)],
+        f"start_{percent}_stable": names[tunnel.stable_start(own.accuracies, threshold)],
+        f"start_{percent}_interval": [names[low], names[high]],
+    }
+
+
+def _ood(
+    found: "Findings", own: "Findings | None", names: list[str], resampled: dict[str, np.ndarray], best_layer: dict
+) -> dict[str, Any]:
+    accuracies, draws, best = found.accuracies, resampled[found.dataset.key], found.best
+    kept = tunnel.estimate(
+        tunnel.retained(accuracies, best), tunnel.over_resamples(lambda c: tunnel.retained(c, best), draws)
+    )
+    start = tunnel.ood_start(accuracies)
+    reading = {
+        "retained": vars(kept),
+        "retained_paper": tunnel.retained_paper(accuracies),
+        "pearson": NOTHING,
+        "alignment": NOTHING,
+        "band": None if kept.value is None else tunnel.band(kept.value),
+        "start": None if start is None else names[start],
+        "best_layer": best_layer[found.dataset.key],
+    }
+    if own is not None:
+        own_draws = resampled[own.dataset.key]
+        chances = 1 / len(own.dataset.class_names), 1 / len(found.dataset.class_names)
+
+        def aligned(own_curve: np.ndarray, curve: np.ndarray) -> float:
+            return tunnel.alignment(own_curve[-1], curve[-1], *chances)
+
+        correlation = tunnel.pearson(own.accuracies, accuracies)
+        reading["pearson"] = vars(
+            tunnel.estimate(correlation, tunnel.over_resamples(tunnel.pearson, own_draws, draws))
+        )
+        reading["alignment"] = vars(
+            tunnel.estimate(aligned(own.accuracies, accuracies), tunnel.over_resamples(aligned, own_draws, draws))
+        )
+    return reading
+
+
+def _costs(findings: "list[Findings]", recorder: Recorder) -> dict[str, dict[str, float]]:
+    """What stopping at each set's best layer saves against the whole network."""
+    whole_parameters, whole_flops = recorder.network.parameters, recorder.flops
+    costs = {}
+    for position in sorted({found.best for found in findings}):
+        point = recorder.points[position]
+        costs[point.name] = {
+            "parameters_saved": whole_parameters - point.parameters,
+            "flops_saved": whole_flops - point.flops,
+            "milliseconds_saved": round(milliseconds_saved(recorder, point), 3),
+        }
+    return costs
+
+
+def _best_layer(found: "Findings", costs: dict[str, dict[str, float]]) -> dict[str, Any]:
+    name = found.layers[found.best]
+    accuracy = float(found.accuracies[found.best])
+    low, high = wilson(accuracy, found.correct.shape[1])
+    return {"layer": name, "accuracy": accuracy, "low": low, "high": high, **costs[name]}
+
+
+def _layers(recorder: Recorder, found: "Findings") -> list[dict[str, Any]]:
+    return [
+        {
+            "name": point.name,
+            "index": point.index,
+            "read_point": point.kind,
+            "pool": recorder.poolings[point.name].name,
+            "shape": list(point.shape),
+            "width": recorder.poolings[point.name].width,
+            "parameters": point.parameters,
+            "flops": point.flops,
+            "depth_fraction": point.index / len(recorder.points),
+            **found.metrics[point.name],
+        }
+        for point in recorder.points
+    ]
+
+
+def _model(recorder: Recorder) -> dict[str, Any]:
+    network = recorder.network
+    preprocessing = network.preprocessing
+    return {
+        "name": network.name,
+        "source": network.source,
+        "weights": network.weights,
+        "parameters": network.parameters,
+        "flops": recorder.flops,
+        "preprocessing": None if preprocessing is None else vars(preprocessing),
+    }
+
+
+def _data(found: "Findings") -> dict[str, Any]:
+    dataset = found.dataset
+    return {
+        "key": dataset.key,
+        "source": dataset.source,
+        "role": found.role,
+        "classes": len(dataset.class_names),
+        "class_names": list(dataset.class_names),
+        "n_train": len(dataset.train.labels),
+        "n_test": len(dataset.test.labels),
+        "chance": 1 / len(dataset.class_names),
+        "notes": list(dataset.notes),
+    }
+
+
+def _network_accuracy(own: "Findings | None", recorder: Recorder) -> dict[str, Any]:
+    if own is None:
+        return {"network_accuracy": None, "network_accuracy_reason": "no ID set was given"}
+    if own.network_correct is None:
+        reason = f"the network's outputs are not the {len(own.dataset.class_names)} classes of {own.dataset.key}"
+        return {"network_accuracy": None, "network_accuracy_reason": reason}
+    accuracy = float(own.network_correct.mean())
+    low, high = wilson(accuracy, len(own.network_correct))
+    return {"network_accuracy": {"value": accuracy, "low": low, "high": high}, "network_accuracy_reason": None}
+
+
+def _probe(found: "Findings", name: str, seed: int) -> dict[str, Any]:
+    fitted = found.probes[name, seed]
+    return {
+        "layer": name,
+        "dataset": found.dataset.key,
+        "role": found.role,
+        "accuracy": fitted.accuracy,
+        "low": fitted.low,
+        "high": fitted.high,
+        "balanced_accuracy": fitted.balanced_accuracy,
+        "heldout_accuracy": fitted.heldout_accuracy,
+        "loss": fitted.loss,
+        "n_train": fitted.n_train,
+        "n_test": fitted.n_test,
+        "seed": seed,
+        "protocol": fitted.protocol,
+        "penalty": fitted.penalty,
+        "tolerance": fitted.tolerance,
+        "gap": fitted.gap,
+        "converged": fitted.converged,
+    }
+
+
+def _next_step(recorder: Recorder, layer: str, settings: "Settings") -> list[str]:
+    network = recorder.network
+    return next_step(network.loadable, network.weights_file, layer, settings.pool)
+
+
+def _warnings(findings: "list[Findings]", recorder: Recorder, reading: dict[str, Any]) -> list[str]:
+    warnings = list(recorder.network.warnings)
+    for found in findings:
+        warnings.extend(found.warnings)
+    if reading["start_95"] != reading["start_95_stable"]:
+        warnings.append(
+            f"the ID curve reaches 95 % at {reading['start_95']} but falls below again; "
+            f"it stays above from {reading['start_95_stable']} on"
+        )
+    return warnings
+
+
+def _rows(findings: "list[Findings]", recorder: Recorder, settings: "Settings", run: dict[str, Any]) -> list[dict]:
+    network = recorder.network
+    common = {"run": run["run"], "model": network.name, "weights": network.weights, "seed": settings.seed}
+    rows: list[dict[str, Any]] = []
+    for found in findings:
+        about = {
+            **common,
+            "dataset": found.dataset.key,
+            "role": found.role,
+            "n_train": len(found.dataset.train.labels),
+            "n_test": len(found.dataset.test.labels),
+        }
+        rows += [about | row for row in _probe_rows(found, recorder)]
+        rows += [about | row for row in _metric_rows(found, recorder)]
+        rows += [about | row for row in _cka_rows(found, recorder)]
+        rows += [about | row for row in _tunnel_rows(found, run)]
+    return rows
+
+
+def _place(recorder: Recorder, name: str) -> dict[str, Any]:
+    if name == INPUT:
+        return {"layer": INPUT, "layer_index": 0, "depth_fraction": 0.0, "read_point": "input", "pool": "2x2"}
+    point = next(point for point in recorder.points if point.name == name)
+    return {
+        "layer": name,
+        "layer_index": point.index,
+        "depth_fraction": point.index / len(recorder.points),
+        "read_point": point.kind,
+        "pool": recorder.poolings[name].name,
+    }
+
+
+def _probe_rows(found: "Findings", recorder: Recorder) -> list[dict]:
+    rows = []
+    for (name, seed), fitted in found.probes.items():
+        place = _place(recorder, name) | {"seed": seed, "protocol": fitted.protocol}
+        on_test = place | {"split": "test"}
+        rows.append(
+            on_test
+            | {"quantity": "probe_accuracy", "value": fitted.accuracy, "low": fitted.low, "high": fitted.high}
+        )
+        rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
+        rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
+        rows.append(place | {"split": "heldout", "quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
+    return rows
+
+
+def _metric_rows(found: "Findings", recorder: Recorder) -> list[dict]:
+    return [
+        _place(recorder, name)
+        | {
+            "split": "train" if quantity.startswith(ON_TRAIN) else "test",
+            "quantity": quantity,
+            "value": value,
+            "protocol": METRIC_PROTOCOLS.get(quantity, f"{quantity}/v1"),
+        }
+        for name, values in found.metrics.items()
+        for quantity, value in values.items()
+    ]
+
+
+def _cka_rows(found: "Findings", recorder: Recorder) -> list[dict]:
+    if found.cka is None:
+        return []
+    return [
+        _place(recorder, name)
+        | {
+            "layer_b": found.layers[other],
+            "split": "test",
+            "quantity": "cka",
+            "value": float(found.cka[position, other]),
+            "protocol": "unbiased linear/v1",
+        }
+        for position, name in enumerate(found.layers)
+        for other in range(position, len(found.layers))
+    ]
+
+
+def _tunnel_rows(found: "Findings", run: dict[str, Any]) -> list[dict]:
+    rows: list[dict[str, Any]] = []
+    index = {layer["name"]: layer["index"] for layer in run["layers"]}
+    reading = run["tunnel"]
+    if found.role == "id":
+        if run["network_accuracy"] is not None:
+            rows.append({"quantity": "network_accuracy", "protocol": "argmax of the logits", **run["network_accuracy"]})
+        for quantity in ("start_95", "start_98"):
+            low, high = reading[f"{quantity}_interval"]
+            rows.append(
+                {"quantity": quantity, "value": index[reading[quantity]], "low": index[low], "high": index[high]}
+            )
+            rows.append({"quantity": f"{quantity}_stable", "value": index[reading[f"{quantity}_stable"]]})
+    else:
+        entry = reading["ood"][found.dataset.key]
+        rows += [{"quantity": quantity, **entry[quantity]} for quantity in ("retained", "pearson", "alignment")]
+        rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
+    return [{"split": "test", "protocol": "bootstrap of test rows/v1"} | row for row in rows]
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _hardware(recorder: Recorder) -> dict[str, Any]:
+    hardware: dict[str, Any] = {"cpu": _processor(), "cores": os.cpu_count(), "device": str(recorder.device)}
+    if hasattr(os, "sysconf"):
+        hardware["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return hardware
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())

@@ -1,0 +1,127 @@
+"""The tunnel's definitions, as pure functions of accuracies: where it starts, what it costs.
+
+Layers are positions 0 … N−1 in here (N read points, the last one before the classifier); names and
+counting from 1 are the caller's. `correct` is a matrix (layers, test images) of 1 where a layer's
+probe is right and 0 where it is wrong (shares when several probe seeds are averaged).
+
+Sources: Masarczyk et al. 2023 (start); Harun et al. 2024, section 3.1 and appendix A.8 (r, ρ, A,
+the bands).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+BANDS = ((0.95, "negligible"), (0.90, "weak"), (0.80, "medium"))  # Harun et al. 2024, section 4.1.1
+
+COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its bootstrap 95 % interval over test images; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def tunnel_start(accuracies: Array, threshold: float = 0.95) -> int:
+    """The first layer whose ID probe reaches `threshold` of the last layer's; the extractor's last.
+
+    Args:
+        accuracies: ID probe accuracy of each layer, (layers,).
+    """
+    return int(np.argmax(accuracies >= threshold * accuracies[-1]))
+
+
+def stable_start(accuracies: Array, threshold: float = 0.95) -> int:
+    """The first layer from which on no later layer falls below `threshold` of the last layer's."""
+    below = np.flatnonzero(accuracies < threshold * accuracies[-1])
+    return int(below[-1]) + 1 if len(below) else 0
+
+
+def retained(accuracies: Array, best: int) -> float:
+    """OOD accuracy retained: the last layer's over that of a layer chosen on other rows (may pass 1)."""
+    return _ratio(accuracies[-1], accuracies[best])
+
+
+def retained_paper(accuracies: Array) -> float:
+    """The same over the highest test accuracy, as Harun et al. 2024 define r; at most 1."""
+    return _ratio(accuracies[-1], accuracies.max())
+
+
+def ood_start(accuracies: Array) -> int | None:
+    """The OOD reading of the start: the earliest best layer, or None when that is the last (no tunnel)."""
+    best = int(np.argmax(accuracies))
+    return best if accuracies[best] > accuracies[-1] else None
+
+
+def pearson(id_accuracies: Array, ood_accuracies: Array) -> float:
+    """Correlation of the ID and the OOD curve over the layers; NaN when one of them is flat."""
+    id_centred = id_accuracies - id_accuracies.mean()
+    ood_centred = ood_accuracies - ood_accuracies.mean()
+    return _ratio(id_centred @ ood_centred, np.sqrt((id_centred @ id_centred) * (ood_centred @ ood_centred)))
+
+
+def alignment(id_accuracy: float, ood_accuracy: float, id_chance: float, ood_chance: float) -> float:
+    """(ID accuracy − chance) · (OOD accuracy − chance), both at the last layer, as shares."""
+    return (id_accuracy - id_chance) * (ood_accuracy - ood_chance)
+
+
+def band(mean_retained: float) -> str:
+    """How strong a tunnel of this retained accuracy is called: negligible, weak, medium or strong."""
+    return next((name for least, name in BANDS if mean_retained >= least), "strong")
+
+
+def resampled_accuracies(correct: Array, generator: np.random.Generator, resamples: int = 1000) -> Array:
+    """Accuracies of all layers on bootstrap samples of the test images, (resamples, layers).
+
+    Every layer sees the same resample, so that differences between layers keep their pairing.
+    """
+    images = correct.shape[1]
+    accuracies = np.empty((resamples, len(correct)), dtype=np.float64)
+    step = max(1, COUNTS_AT_ONCE // images)
+    transposed = correct.T.astype(np.float32)
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        counts = generator.multinomial(images, np.full(images, 1 / images), size=size)
+        accuracies[first : first + size] = counts.astype(np.float32) @ transposed / images
+    return accuracies
+
+
+def interval(values: Array, level: float = 0.95) -> tuple[float | None, float | None]:
+    """The central interval of resampled values, undefined ones left out; (None, None) if all are."""
+    usable = values[np.isfinite(values)]
+    if not len(usable):
+        return None, None
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def estimate(value: float, resamples: Array) -> Estimate:
+    """A value beside the interval of its resamples; undefined (None) when it is not finite."""
+    if not np.isfinite(value):
+        return Estimate(None, None, None)
+    low, high = interval(resamples)
+    return Estimate(float(value), low, high)
+
+
+def over_resamples(statistic: Callable[..., float], *resampled: Array) -> Array:
+    """Apply a statistic to each resample of one or several curves, (resamples,)."""
+    return np.array([statistic(*curves) for curves in zip(*resampled, strict=True)])
+
+
+def start_interval(resampled: Array, threshold: float) -> tuple[int, int]:
+    """The positions between which the start lies in 95 % of the resamples of the ID curve."""
+    starts = over_resamples(lambda curve: tunnel_start(curve, threshold), resampled)
+    low, high = np.quantile(starts, [0.025, 0.975], method="inverted_cdf")
+    return int(low), int(high)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator > 0 else float("nan")
