@@ -1,0 +1,70 @@
+"""Pooling gives one row an image, by the definition of each choice."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunnelscope.errors import RequestError
+from tunnelscope.features import MOST_COLUMNS, Pooling, pool_2x2
+from tunnelscope.layers import ReadPoint
+
+
+def layer(shape, prefix_tokens=0, name="layer"):
+    return ReadPoint(name, name, 1, 1, "block", shape, 0, 0, prefix_tokens)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_pool_2x2_is_adaptive_average_pooling_or_flattening(height, width):
+    maps = torch.randn(3, 4, height, width)
+    size = (min(height, 2), min(width, 2))
+    torch.testing.assert_close(pool_2x2(maps), F.adaptive_avg_pool2d(maps, size).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "choice", "name", "width"),
+    [
+        ((16, 8, 8), "auto", "2x2", 64),
+        ((16, 2, 2), "auto", "2x2", 64),
+        ((16, 1, 1), "auto", "2x2", 16),
+        ((16, 8, 8), "avg", "avg", 16),
+        ((16, 8, 8), "flatten", "flatten", 1024),
+        ((50, 12), "auto", "mean tokens", 12),
+        ((50, 12), "flatten", "flatten", 600),
+        ((7, 7, 12), "auto", "2x2", 48),  # channels last
+        ((12,), "flatten", "flatten", 12),
+        ((12,), "auto", "none", 12),
+    ],
+)
+def test_width_and_name_of_each_choice(shape, choice, name, width):
+    pooling = Pooling(layer(shape), choice)
+    expected = "none" if len(shape) == 1 else name
+    assert (pooling.name, pooling.width) == (expected, width)
+    assert pooling(torch.randn(5, *shape)).shape == (5, width)
+
+
+def test_class_tokens_stay_out_of_the_mean():
+    tokens = torch.randn(2, 6, 4)
+    torch.testing.assert_close(Pooling(layer((6, 4), prefix_tokens=1))(tokens), tokens[:, 1:].mean(dim=1))
+
+
+def test_channels_last_maps_are_pooled_over_space():
+    maps = torch.randn(2, 12, 6, 6)
+    pooled = Pooling(layer((6, 6, 12)))(maps.permute(0, 2, 3, 1))
+    torch.testing.assert_close(pooled, pool_2x2(maps))
+
+
+def test_flatten_keeps_the_same_8000_columns_for_the_same_layer_and_seed():
+    wide = layer((40, 20, 20))
+    maps = torch.randn(2, 40, 20, 20)
+    first, again, other = (Pooling(wide, "flatten", seed)(maps) for seed in (0, 0, 1))
+    assert first.shape == (2, MOST_COLUMNS)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_unknown_pooling_names_the_nearest():
+    with pytest.raises(RequestError, match="no pooling named 'flaten'; nearest: flatten"):
+        Pooling(layer((4, 4, 4)), "flaten")
