@@ -101,7 +101,9 @@ def test_blocks_are_what_a_person_would_count(timm, torchvision, library, name, 
 
 def test_parameters_and_flops_grow_along_the_network(timm):
     found = points(timm.create_model("resnet18"), "all", size=64)
-    assert all(a.parameters <= b.parameters and a.flops <= b.flops for a, b in zip(found, found[1:], strict=False))
+    assert all(
+        a.parameters <= b.parameters and a.flops <= b.flops for a, b in zip(found, found[1:], strict=False)
+    )
     stem = next(point for point in found if point.name == "conv1")
     assert stem.flops == 2 * 64 * 3 * 7 * 7 * 32 * 32
     assert stem.parameters == 64 * 3 * 7 * 7
@@ -118,7 +120,10 @@ def test_a_module_called_twice_is_two_layers():
             return self.head(self.relu(self.second(self.relu(self.first(x)))))
 
     found = read_points(Shared().eval(), torch.randn(1, 8))
-    assert [(point.name, point.module, point.call) for point in found] == [("relu:1", "relu", 1), ("relu:2", "relu", 2)]
+    assert [(point.name, point.module, point.call) for point in found] == [
+        ("relu:1", "relu", 1),
+        ("relu:2", "relu", 2),
+    ]
 
 
 def test_a_network_without_classifier_keeps_its_last_layer():

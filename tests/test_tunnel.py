@@ -24,7 +24,9 @@ def test_start_at_98_percent_is_later():
 
 
 def test_the_replicated_mlp_of_2023_starts_at_layers_4_and_5():
-    curve = np.array([38.51, 50.77, 53.58, 55.10, 56.17, 56.62, 56.63, 56.53, 56.63, 56.57, 56.58, 56.60, 56.64])
+    curve = np.array(
+        [38.51, 50.77, 53.58, 55.10, 56.17, 56.62, 56.63, 56.53, 56.63, 56.57, 56.58, 56.60, 56.64]
+    )
     assert tunnel.tunnel_start(curve, 0.95) + 1 == 4
     assert tunnel.tunnel_start(curve, 0.98) + 1 == 5
 
@@ -63,7 +65,15 @@ def test_alignment_is_the_product_of_the_gains_over_chance():
 
 @pytest.mark.parametrize(
     ("mean_retained", "name"),
-    [(1.1, "negligible"), (0.95, "negligible"), (0.949, "weak"), (0.90, "weak"), (0.8999, "medium"), (0.80, "medium"), (0.79, "strong")],
+    [
+        (1.1, "negligible"),
+        (0.95, "negligible"),
+        (0.949, "weak"),
+        (0.90, "weak"),
+        (0.8999, "medium"),
+        (0.80, "medium"),
+        (0.79, "strong"),
+    ],
 )
 def test_bands_are_those_of_harun_2024(mean_retained, name):
     assert tunnel.band(mean_retained) == name
@@ -86,7 +96,9 @@ def test_resamples_in_blocks_equal_resamples_at_once(monkeypatch):
     correct = (np.random.default_rng(0).random((3, 200)) < 0.5).astype(np.float32)
     at_once = tunnel.resampled_accuracies(correct, np.random.default_rng(1), resamples=40)
     monkeypatch.setattr(tunnel, "COUNTS_AT_ONCE", 3 * 200)
-    np.testing.assert_allclose(tunnel.resampled_accuracies(correct, np.random.default_rng(1), 40), at_once, rtol=1e-6)
+    np.testing.assert_allclose(
+        tunnel.resampled_accuracies(correct, np.random.default_rng(1), 40), at_once, rtol=1e-6
+    )
 
 
 def test_start_interval_is_wide_only_where_the_curve_leaves_it_open():

@@ -86,7 +86,17 @@ def record_file(
     except OSError as error:
         raise MachineError(f"cannot write {out}: {error.strerror or error}") from error
     shapes = [
-        {"name": p.name, "train": list(tensors[f"train/{p.name}"].shape), "test": list(tensors[f"test/{p.name}"].shape)}
+        {
+            "name": p.name,
+            "train": list(tensors[f"train/{p.name}"].shape),
+            "test": list(tensors[f"test/{p.name}"].shape),
+        }
         for p in recorder.points
     ]
-    return {"file": str(out), "model": network.source, "data": dataset.key, "classes": classes, "layers": shapes}
+    return {
+        "file": str(out),
+        "model": network.source,
+        "data": dataset.key,
+        "classes": classes,
+        "layers": shapes,
+    }

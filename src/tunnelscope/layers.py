@@ -36,7 +36,9 @@ class ReadPoint:
     prefix_tokens: int = 0  # class, register and distillation tokens that stand before the patches
 
 
-def read_points(module: nn.Module, example: Tensor, layers: str | Sequence[str] = "blocks") -> list[ReadPoint]:
+def read_points(
+    module: nn.Module, example: Tensor, layers: str | Sequence[str] = "blocks"
+) -> list[ReadPoint]:
     """List the layers of a network from input to output.
 
     Args:
@@ -66,7 +68,9 @@ def points_of(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
 def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
     every = {point.name: point for point in map(_output_point, trace.readable)}
     if not every:
-        raise RequestError("this network has no module between input and output that returns a tensor; nothing to read")
+        raise RequestError(
+            "this network has no module between input and output that returns a tensor; nothing to read"
+        )
     if not isinstance(layers, str):
         for name in layers:
             if name not in every:
@@ -76,7 +80,9 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
     if layers in choices:
         points = choices[layers](trace)
         if not points:
-            raise RequestError(f"no {layers} found in this network; name layers by a regular expression. {HINT}")
+            raise RequestError(
+                f"no {layers} found in this network; name layers by a regular expression. {HINT}"
+            )
         return points
     if layers == "all":
         return list(every.values())
@@ -111,7 +117,11 @@ def _blocks(trace: Trace) -> list[ReadPoint]:
 
 def _convolutions(trace: Trace) -> list[ReadPoint]:
     """Convolutions of the main path and hidden linear layers, read at their own output."""
-    calls = [call for call in trace.weighted_calls if call is not trace.classifier and not _is_shortcut(trace, call)]
+    calls = [
+        call
+        for call in trace.weighted_calls
+        if call is not trace.classifier and not _is_shortcut(trace, call)
+    ]
     return [_point(call, "conv" if call.is_convolution else "linear") for call in calls]
 
 
@@ -122,7 +132,10 @@ def _is_shortcut(trace: Trace, call: Call) -> bool:
     if SHORTCUT_NAMES.search(call.module):
         return True
     return any(
-        other is not call and other.is_convolution and other.order < call.order and other.input_id == call.input_id
+        other is not call
+        and other.is_convolution
+        and other.order < call.order
+        and other.input_id == call.input_id
         for other in trace.weighted_calls
     )
 
@@ -149,7 +162,10 @@ def _block_modules(trace: Trace) -> set[str]:
     composite = {
         name: module
         for name, module in trace.modules.items()
-        if name in called and trace.is_composite(name) and re.search(r"\d$", name) and trace.weighted_inside(name) >= 2
+        if name in called
+        and trace.is_composite(name)
+        and re.search(r"\d$", name)
+        and trace.weighted_inside(name) >= 2
     }
     siblings: dict[tuple[str, type], int] = {}
     for name, module in composite.items():
@@ -192,7 +208,9 @@ def _prefix_tokens(module: nn.Module) -> int:
     count = getattr(module, "num_prefix_tokens", None)
     if isinstance(count, int):
         return count
-    has_class_token = any(isinstance(getattr(module, name, None), Tensor) for name in ("class_token", "cls_token"))
+    has_class_token = any(
+        isinstance(getattr(module, name, None), Tensor) for name in ("class_token", "cls_token")
+    )
     return int(has_class_token)
 
 

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, Fingerprint, Preprocessing, Split, as_split, batches, image_shape, load_data
+from tunnelscope.data import (
+    DataSet,
+    Fingerprint,
+    Preprocessing,
+    Split,
+    as_split,
+    batches,
+    image_shape,
+    load_data,
+)
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, pool_2x2
 from tunnelscope.layers import ReadPoint, example_input, points_of
@@ -53,7 +62,10 @@ class Recorder:
         """
         count = len(split.images)
         fingerprint = Fingerprint()
-        features = {INPUT: None, **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points}}
+        features = {
+            INPUT: None,
+            **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
+        }
         logits: Tensor | None = None
         done = 0
         stream = batches(
@@ -164,7 +176,11 @@ def record(
     """
     chosen = _chosen_split(images, split, seed)
     shape = image_shape(chosen)
-    network = model if isinstance(model, Network) else load_network(model, weights=weights, image_shape=shape, seed=seed)
+    network = (
+        model
+        if isinstance(model, Network)
+        else load_network(model, weights=weights, image_shape=shape, seed=seed)
+    )
     recorder = make_recorder(
         network,
         layers=layers,

@@ -128,7 +128,9 @@ def load(folder: str | Path) -> Scan:
 
     folder = Path(folder)
     if not (folder / "run.json").is_file():
-        raise RequestError(f"{folder} holds no scan (no run.json); `tunnelscope scan … --out {folder}` makes one")
+        raise RequestError(
+            f"{folder} holds no scan (no run.json); `tunnelscope scan … --out {folder}` makes one"
+        )
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         frame = pd.read_parquet(folder / "results.parquet")
@@ -159,7 +161,9 @@ def claim_folder(folder: str | Path) -> Path:
         raise RequestError(f"--out {folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").exists():
         first = sorted(path.name for path in folder.iterdir())[0]
-        raise RequestError(f"--out {folder} holds something else ({first} …) and no scan; name an empty or new folder")
+        raise RequestError(
+            f"--out {folder} holds something else ({first} …) and no scan; name an empty or new folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +14,15 @@ from torch import Tensor, nn
 
 from tunnelscope.data import DataSet, image_shape, load_data, unique_keys
 from tunnelscope.errors import RequestError
+from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
 from tunnelscope.models import Network, load_network
-from tunnelscope.probes import KnnProbe, LinearProbe, probe
+from tunnelscope.probes import LinearProbe, probe
 from tunnelscope.recording import INPUT, Recorded, Recorder, make_recorder, ready_shape
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.summary import summarise
 
 Progress = Callable[[str, int, int], None]  # stage in words, done, total
-AnyProbe = LinearProbe | KnnProbe
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a scan measures; everything that changes a number is in here and in the run's record."""
-
-    layers: str | Sequence[str] = "blocks"
-    pool: str = "auto"
-    protocol: str = "exact"
-    tolerance: float = 1e-2
-    seeds: int = 1
-    seed: int = 0
-    max_samples: int | None = None
-
-
-@dataclass
-class Findings:
-    """What one data set showed, layers in order (layer 0, the pixels, apart)."""
-
-    dataset: DataSet
-    role: str
-    layers: list[str]
-    probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
-    correct: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (layers, test rows), mean over seeds
-    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by layer
-    cka: np.ndarray | None = None  # (layers, layers)
-    network_correct: np.ndarray | None = None  # (test rows,): the network's own classifier
-    fingerprints: dict[str, str] = field(default_factory=dict)  # by split
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def accuracies(self) -> np.ndarray:
-        """Test accuracy of each layer, (layers,), mean over seeds."""
-        return self.correct.mean(axis=1)
-
-    @property
-    def best(self) -> int:
-        """Position of the layer with the best held-out accuracy, the earlier of equal ones."""
-        seeds = sorted({seed for _, seed in self.probes})
-        heldout = [np.mean([self.probes[layer, seed].heldout_accuracy for seed in seeds]) for layer in self.layers]
-        return int(np.argmax(heldout))
 
 
 class Clock:
@@ -136,7 +94,9 @@ def scan(
     clock = Clock()
     with clock.stage("load"):
         sources = _load_sets(id, ood, settings, label, image)
-        network, recorder = _load_model(model, weights, sources, id is not None, settings, device, batch_size, workers)
+        network, recorder = _load_model(
+            model, weights, sources, id is not None, settings, device, batch_size, workers
+        )
     findings = [
         examine(recorder, dataset, role, settings, clock, notify)
         for dataset, role in zip(sources, _roles(sources, id), strict=True)
@@ -237,10 +197,14 @@ def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
 
 def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
     """All data sets, the ID set first when there is one, each under a key of its own."""
-    others = [ood] if isinstance(ood, (str, dict, DataSet)) or not isinstance(ood, (list, tuple)) else list(ood)
+    others = (
+        [ood] if isinstance(ood, (str, dict, DataSet)) or not isinstance(ood, (list, tuple)) else list(ood)
+    )
     given = ([id] if id is not None else []) + others
     if not given:
-        raise RequestError("no data to scan on; name the network's own data with --id, other data with --ood, or both")
+        raise RequestError(
+            "no data to scan on; name the network's own data with --id, other data with --ood, or both"
+        )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
     return unique_keys([load_data(source, **options) for source in given])
 

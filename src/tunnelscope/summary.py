@@ -9,30 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunnelscope import tunnel
+from tunnelscope.findings import Findings, Settings
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
 from tunnelscope.recording import INPUT, Recorder, milliseconds_saved
 from tunnelscope.results import make_table, plain
+from tunnelscope.rows import table_rows
 from tunnelscope.verdict import next_step, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tunnelscope.scanning import Findings, Settings
 
 RESAMPLES = 1000
 NOTHING = {"value": None, "low": None, "high": None}
-METRIC_PROTOCOLS = {
-    "numerical_rank": "covariance>1e-3",
-    "numerical_rank_1e-2": "covariance>1e-2",
-    "numerical_rank_1e-4": "covariance>1e-4",
-}
-ON_TRAIN = ("within_variance", "between_variance", "variance_ratio", "nc")  # the rest is read on test rows
 PACKAGES = ("tunnelscope", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 def summarise(
-    findings: "list[Findings]", recorder: Recorder, settings: "Settings"
+    findings: list[Findings], recorder: Recorder, settings: Settings
 ) -> tuple[dict[str, Any], "pd.DataFrame"]:
     """The run's JSON object (timings and command left to the caller) and its results table."""
     network = recorder.network
@@ -59,23 +54,30 @@ def summarise(
         "tunnel": reading,
         "best_layer": best_layer,
         "layers": layers,
-        "probes": [_probe(found, name, seed) for found in findings for name, seed in found.probes if name != INPUT],
-        "baselines": [_probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT],
+        "probes": [
+            _probe(found, name, seed) for found in findings for name, seed in found.probes if name != INPUT
+        ],
+        "baselines": [
+            _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
+        ],
         "timings": {},
         "warnings": _warnings(findings, recorder, reading),
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(recorder),
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
-        "fingerprints": {"model": network.fingerprint, "data": {f.dataset.key: f.fingerprints for f in findings}},
+        "fingerprints": {
+            "model": network.fingerprint,
+            "data": {f.dataset.key: f.fingerprints for f in findings},
+        },
     }
     run = plain(run)
-    return run, make_table(_rows(findings, recorder, settings, run))
+    return run, make_table(table_rows(findings, recorder, settings, run))
 
 
 def _tunnel(
-    own: "Findings | None",
-    others: "list[Findings]",
+    own: Findings | None,
+    others: list[Findings],
     recorder: Recorder,
     resampled: dict[str, np.ndarray],
     best_layer: dict[str, dict],
@@ -83,7 +85,11 @@ def _tunnel(
     names = [point.name for point in recorder.points]
     reading: dict[str, Any] = {"reason": None}
     for percent in (95, 98):
-        reading |= {f"start_{percent}": None, f"start_{percent}_stable": None, f"start_{percent}_interval": None}
+        reading |= {
+            f"start_{percent}": None,
+            f"start_{percent}_stable": None,
+            f"start_{percent}_interval": None,
+        }
     reading |= {"length": None, "share": None, "extractor_share": None}
     if own is None:
         reading["reason"] = "no ID set was given (--id), so there is no accuracy on the network's own data"
@@ -101,7 +107,7 @@ def _tunnel(
     return reading
 
 
-def _start(names: list[str], own: "Findings", resampled: np.ndarray, percent: int) -> dict[str, Any]:
+def _start(names: list[str], own: Findings, resampled: np.ndarray, percent: int) -> dict[str, Any]:
     threshold = percent / 100
     low, high = tunnel.start_interval(resampled, threshold)
     return {
@@ -112,7 +118,11 @@ def _start(names: list[str], own: "Findings", resampled: np.ndarray, percent: in
 
 
 def _ood(
-    found: "Findings", own: "Findings | None", names: list[str], resampled: dict[str, np.ndarray], best_layer: dict
+    found: Findings,
+    own: Findings | None,
+    names: list[str],
+    resampled: dict[str, np.ndarray],
+    best_layer: dict,
 ) -> dict[str, Any]:
     accuracies, draws, best = found.accuracies, resampled[found.dataset.key], found.best
     kept = tunnel.estimate(
@@ -140,12 +150,14 @@ def _ood(
             tunnel.estimate(correlation, tunnel.over_resamples(tunnel.pearson, own_draws, draws))
         )
         reading["alignment"] = vars(
-            tunnel.estimate(aligned(own.accuracies, accuracies), tunnel.over_resamples(aligned, own_draws, draws))
+            tunnel.estimate(
+                aligned(own.accuracies, accuracies), tunnel.over_resamples(aligned, own_draws, draws)
+            )
         )
     return reading
 
 
-def _costs(findings: "list[Findings]", recorder: Recorder) -> dict[str, dict[str, float]]:
+def _costs(findings: list[Findings], recorder: Recorder) -> dict[str, dict[str, float]]:
     """What stopping at each set's best layer saves against the whole network."""
     whole_parameters, whole_flops = recorder.network.parameters, recorder.flops
     costs = {}
@@ -159,14 +171,14 @@ def _costs(findings: "list[Findings]", recorder: Recorder) -> dict[str, dict[str
     return costs
 
 
-def _best_layer(found: "Findings", costs: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _best_layer(found: Findings, costs: dict[str, dict[str, float]]) -> dict[str, Any]:
     name = found.layers[found.best]
     accuracy = float(found.accuracies[found.best])
-    low, high = wilson(accuracy, found.correct.shape[1])
+    low, high = wilson(accuracy * found.correct.shape[1], found.correct.shape[1])
     return {"layer": name, "accuracy": accuracy, "low": low, "high": high, **costs[name]}
 
 
-def _layers(recorder: Recorder, found: "Findings") -> list[dict[str, Any]]:
+def _layers(recorder: Recorder, found: Findings) -> list[dict[str, Any]]:
     return [
         {
             "name": point.name,
@@ -197,7 +209,7 @@ def _model(recorder: Recorder) -> dict[str, Any]:
     }
 
 
-def _data(found: "Findings") -> dict[str, Any]:
+def _data(found: Findings) -> dict[str, Any]:
     dataset = found.dataset
     return {
         "key": dataset.key,
@@ -212,18 +224,23 @@ def _data(found: "Findings") -> dict[str, Any]:
     }
 
 
-def _network_accuracy(own: "Findings | None", recorder: Recorder) -> dict[str, Any]:
+def _network_accuracy(own: Findings | None, recorder: Recorder) -> dict[str, Any]:
     if own is None:
         return {"network_accuracy": None, "network_accuracy_reason": "no ID set was given"}
     if own.network_correct is None:
-        reason = f"the network's outputs are not the {len(own.dataset.class_names)} classes of {own.dataset.key}"
+        reason = (
+            f"the network's outputs are not the {len(own.dataset.class_names)} classes of {own.dataset.key}"
+        )
         return {"network_accuracy": None, "network_accuracy_reason": reason}
     accuracy = float(own.network_correct.mean())
-    low, high = wilson(accuracy, len(own.network_correct))
-    return {"network_accuracy": {"value": accuracy, "low": low, "high": high}, "network_accuracy_reason": None}
+    low, high = wilson(accuracy * len(own.network_correct), len(own.network_correct))
+    return {
+        "network_accuracy": {"value": accuracy, "low": low, "high": high},
+        "network_accuracy_reason": None,
+    }
 
 
-def _probe(found: "Findings", name: str, seed: int) -> dict[str, Any]:
+def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
     fitted = found.probes[name, seed]
     return {
         "layer": name,
@@ -246,12 +263,12 @@ def _probe(found: "Findings", name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _next_step(recorder: Recorder, layer: str, settings: "Settings") -> list[str]:
+def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
     network = recorder.network
     return next_step(network.loadable, network.weights_file, layer, settings.pool)
 
 
-def _warnings(findings: "list[Findings]", recorder: Recorder, reading: dict[str, Any]) -> list[str]:
+def _warnings(findings: list[Findings], recorder: Recorder, reading: dict[str, Any]) -> list[str]:
     warnings = list(recorder.network.warnings)
     for found in findings:
         warnings.extend(found.warnings)
@@ -261,104 +278,6 @@ def _warnings(findings: "list[Findings]", recorder: Recorder, reading: dict[str,
             f"it stays above from {reading['start_95_stable']} on"
         )
     return warnings
-
-
-def _rows(findings: "list[Findings]", recorder: Recorder, settings: "Settings", run: dict[str, Any]) -> list[dict]:
-    network = recorder.network
-    common = {"run": run["run"], "model": network.name, "weights": network.weights, "seed": settings.seed}
-    rows: list[dict[str, Any]] = []
-    for found in findings:
-        about = {
-            **common,
-            "dataset": found.dataset.key,
-            "role": found.role,
-            "n_train": len(found.dataset.train.labels),
-            "n_test": len(found.dataset.test.labels),
-        }
-        rows += [about | row for row in _probe_rows(found, recorder)]
-        rows += [about | row for row in _metric_rows(found, recorder)]
-        rows += [about | row for row in _cka_rows(found, recorder)]
-        rows += [about | row for row in _tunnel_rows(found, run)]
-    return rows
-
-
-def _place(recorder: Recorder, name: str) -> dict[str, Any]:
-    if name == INPUT:
-        return {"layer": INPUT, "layer_index": 0, "depth_fraction": 0.0, "read_point": "input", "pool": "2x2"}
-    point = next(point for point in recorder.points if point.name == name)
-    return {
-        "layer": name,
-        "layer_index": point.index,
-        "depth_fraction": point.index / len(recorder.points),
-        "read_point": point.kind,
-        "pool": recorder.poolings[name].name,
-    }
-
-
-def _probe_rows(found: "Findings", recorder: Recorder) -> list[dict]:
-    rows = []
-    for (name, seed), fitted in found.probes.items():
-        place = _place(recorder, name) | {"seed": seed, "protocol": fitted.protocol}
-        on_test = place | {"split": "test"}
-        rows.append(
-            on_test
-            | {"quantity": "probe_accuracy", "value": fitted.accuracy, "low": fitted.low, "high": fitted.high}
-        )
-        rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
-        rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
-        rows.append(place | {"split": "heldout", "quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
-    return rows
-
-
-def _metric_rows(found: "Findings", recorder: Recorder) -> list[dict]:
-    return [
-        _place(recorder, name)
-        | {
-            "split": "train" if quantity.startswith(ON_TRAIN) else "test",
-            "quantity": quantity,
-            "value": value,
-            "protocol": METRIC_PROTOCOLS.get(quantity, f"{quantity}/v1"),
-        }
-        for name, values in found.metrics.items()
-        for quantity, value in values.items()
-    ]
-
-
-def _cka_rows(found: "Findings", recorder: Recorder) -> list[dict]:
-    if found.cka is None:
-        return []
-    return [
-        _place(recorder, name)
-        | {
-            "layer_b": found.layers[other],
-            "split": "test",
-            "quantity": "cka",
-            "value": float(found.cka[position, other]),
-            "protocol": "unbiased linear/v1",
-        }
-        for position, name in enumerate(found.layers)
-        for other in range(position, len(found.layers))
-    ]
-
-
-def _tunnel_rows(found: "Findings", run: dict[str, Any]) -> list[dict]:
-    rows: list[dict[str, Any]] = []
-    index = {layer["name"]: layer["index"] for layer in run["layers"]}
-    reading = run["tunnel"]
-    if found.role == "id":
-        if run["network_accuracy"] is not None:
-            rows.append({"quantity": "network_accuracy", "protocol": "argmax of the logits", **run["network_accuracy"]})
-        for quantity in ("start_95", "start_98"):
-            low, high = reading[f"{quantity}_interval"]
-            rows.append(
-                {"quantity": quantity, "value": index[reading[quantity]], "low": index[low], "high": index[high]}
-            )
-            rows.append({"quantity": f"{quantity}_stable", "value": index[reading[f"{quantity}_stable"]]})
-    else:
-        entry = reading["ood"][found.dataset.key]
-        rows += [{"quantity": quantity, **entry[quantity]} for quantity in ("retained", "pearson", "alignment")]
-        rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
-    return [{"split": "test", "protocol": "bootstrap of test rows/v1"} | row for row in rows]
 
 
 def _versions() -> dict[str, str]:

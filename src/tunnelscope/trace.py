@@ -64,7 +64,11 @@ class Trace:
     def units(self) -> list[Call]:
         """Calls of modules that do one thing: layers, norms, activations, pooling."""
         inside_unit = tuple(f"{name}." for name, module in self.modules.items() if name and _is_unit(module))
-        return [call for call in self.calls if call.role != "composite" and not call.module.startswith(inside_unit)]
+        return [
+            call
+            for call in self.calls
+            if call.role != "composite" and not call.module.startswith(inside_unit)
+        ]
 
     @cached_property
     def weighted_calls(self) -> list[Call]:
@@ -80,7 +84,9 @@ class Trace:
         module = self.modules[last.module]
         width = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
         is_only_layer = len(weighted) == 1 and not isinstance(module, nn.Linear)
-        return last if width == self.output_shape[0] and not is_only_layer and not self._in_block(last) else None
+        return (
+            last if width == self.output_shape[0] and not is_only_layer and not self._in_block(last) else None
+        )
 
     def is_composite(self, name: str) -> bool:
         """Whether a module combines others by a forward of its own (a container does not)."""
@@ -125,7 +131,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
     Raises:
         RequestError: the forward pass raises; the message names the input's shape.
     """
-    modules = {name: submodule for name, submodule in module.named_modules()}
+    modules = dict(module.named_modules())
     observed: list[dict] = []
     kept: list[Tensor] = []  # tensors stay alive during the pass, so that their ids stay theirs alone
     used: dict[int, int] = {}

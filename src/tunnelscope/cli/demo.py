@@ -28,7 +28,19 @@ def demo(out: str, seed: int, as_json: bool) -> None:
     weights = Path(out).with_name(f"{Path(out).name}-weights.safetensors")
     with ProgressDisplay() as progress:
         train_demo(weights, seed, progress)
-        command = ["tunnelscope", "scan", MODEL, "--weights", str(weights), "--id", ID, "--ood", OOD, "--out", out]
+        command = [
+            "tunnelscope",
+            "scan",
+            MODEL,
+            "--weights",
+            str(weights),
+            "--id",
+            ID,
+            "--ood",
+            OOD,
+            "--out",
+            out,
+        ]
         result = scan(
             MODEL,
             weights=str(weights),

@@ -29,7 +29,11 @@ pool = click.option(
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
 workers = click.option(
-    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads that decode images ahead."
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Threads that decode images ahead.",
 )
 threads = click.option("--threads", type=click.IntRange(min=1), help="CPU threads for tensor work.")
 seed = click.option("--seed", default=0, show_default=True, help="Every random draw follows from it.")

@@ -48,7 +48,9 @@ def scan_table(run: dict[str, Any]) -> str:
         ]
         for layer in _shown(run["layers"], set(marks))
     ]
-    return columns(["#", "layer", *(f"{key} %" for key in keys), "rank", ""], rows, right=range(2, len(keys) + 3))
+    return columns(
+        ["#", "layer", *(f"{key} %" for key in keys), "rank", ""], rows, right=range(2, len(keys) + 3)
+    )
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

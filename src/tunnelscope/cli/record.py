@@ -13,7 +13,9 @@ from tunnelscope.cli.output import echo_error
 @click.command()
 @click.argument("model")
 @click.argument("data")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file.")
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file."
+)
 @options.together(
     options.weights,
     options.layers,

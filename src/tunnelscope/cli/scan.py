@@ -20,8 +20,12 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
 @click.option("--ood", multiple=True, metavar="DATA", help="Other data; may be given several times.")
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
-@click.option("--probe", default="exact", show_default=True, type=click.Choice(PROBES), help="The probe's protocol.")
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds.")
+@click.option(
+    "--probe", default="exact", show_default=True, type=click.Choice(PROBES), help="The probe's protocol."
+)
+@click.option(
+    "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."
+)
 @click.option(
     "--tolerance",
     default=1e-2,
