@@ -1,0 +1,79 @@
+"""All metrics of one layer; a family that fails takes only its own values along."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from tunnelscope.metrics.families import FAMILIES
+from tunnelscope.metrics.metric import Family, LayerRows
+
+
+def layer_metrics(
+    features_test: Tensor,
+    features_train: Tensor,
+    labels_train: Tensor,
+    probe_weights: Tensor | None = None,
+    probe_bias: Tensor | None = None,
+    *,
+    families: Iterable[Family] = FAMILIES,
+) -> tuple[dict[str, float | None], list[str]]:
+    """Compute every metric of one layer.
+
+    Rank and dimension come from the test rows, variances and neural collapse from the training rows.
+
+    Args:
+        features_test: (n_test, d).
+        features_train: (n_train, d).
+        labels_train: class of each training row, (n_train,), counted from 0.
+        probe_weights: the layer's linear probe on the features as they are, (C, d); None when it has no
+            weights.
+        probe_bias: (C,).
+        families: which metrics; all by default.
+
+    Returns:
+        values: name (as in `METRICS`) -> value, None where there is none; never NaN or infinite.
+        notes: one line for each reason why values are None.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    rows = LayerRows(features_test, features_train, labels_train, probe_weights, probe_bias)
+    _check_shapes(rows)
+    values: dict[str, float | None] = {}
+    notes: list[str] = []
+    for family in families:
+        if family.measure is None:
+            continue
+        try:
+            measured = family.measure(rows)
+        except (
+            ValueError,
+            RuntimeError,
+            MemoryError,
+        ) as error:  # RuntimeError: torch's solvers and its allocator
+            reason = " ".join(str(error).split()) or type(error).__name__
+            notes.append(f"{family.name} metrics could not be computed: {reason}")
+            values.update(dict.fromkeys(family.metrics))
+            continue
+        for name, metric in family.metrics.items():
+            values[name] = _finite_or_none(measured[name])
+            if values[name] is None:
+                notes.append(f"{name}: {metric.edges}")
+    return values, notes
+
+
+def _check_shapes(rows: LayerRows) -> None:
+    if rows.test.ndim != 2 or rows.train.ndim != 2 or rows.test.shape[1] != rows.train.shape[1]:
+        raise ValueError(
+            "test and training features must be (examples, features) of one width; "
+            f"got {tuple(rows.test.shape)} and {tuple(rows.train.shape)}"
+        )
+    if (rows.weights is None) != (rows.bias is None):
+        raise ValueError("give the probe's weights and bias together, or neither")
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    if value is None or not torch.isfinite(torch.tensor(float(value))):
+        return None
+    return float(value)

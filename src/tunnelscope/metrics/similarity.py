@@ -1,0 +1,162 @@
+"""How alike two layers arrange the same examples: unbiased linear CKA between all layers."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tunnelscope.linalg.spectrum import check_features, column_means, row_blocks
+from tunnelscope.metrics.metric import Family, Metric
+
+SMALL_WORK = 2e10
+"""Multiply-adds up to which products are made in double precision: a second or less."""
+
+PRODUCT_ROWS = 2048
+GRAM_ELEMENTS = 2**25
+
+
+def unbiased_cka(features: Sequence[Tensor]) -> Tensor:
+    """Compute the unbiased linear CKA of every pair of layers on the same rows.
+
+    CKA(X, Y) = HSIC₁(K, L) / √(HSIC₁(K, K) HSIC₁(L, L)), K = XXᵀ, L = YYᵀ, with the unbiased estimator of
+    Song et al. 2012 (JMLR 13:1393), as Nguyen, Raghu and Kornblith 2021 (arXiv:2010.15327) use it: HSIC₁ =
+    (tr K̃L̃ + 1ᵀK̃1·1ᵀL̃1/((n-1)(n-2)) - 2/(n-2)·1ᵀK̃L̃1) / (n(n-3)), K̃ = K with its diagonal set to 0. An
+    offset of the features changes nothing in it. With centred features K̃1 = -k, k the squared lengths of
+    the rows, hence 1ᵀK̃1 = -Σk, 1ᵀK̃L̃1 = k·l, and tr K̃L̃ = ‖XᵀY‖_F² - k·l: no n × n matrix is needed.
+    Where the layers are wider than there are rows, tr K̃L̃ is summed over blocks of Gram matrices instead,
+    by the count of operations.
+
+    Large products are made in float32 and added up in float64; errors stay below 1e-5.
+
+    Args:
+        features: one (n, d) matrix per layer, the same n ≥ 4 rows in all; widths may differ.
+
+    Returns:
+        (L, L) float64, symmetric, between -1 and 1, diagonal exactly 1; about 0 for unrelated layers, where
+        the biased estimator would be above. NaN in the row and column of a layer whose HSIC₁ with itself is
+        0: one that is constant, or in which all rows but one are equal.
+
+    Raises:
+        ValueError: no layer, fewer than 4 rows, layers of different length, or values that are not finite.
+    """
+    n = _check_layers(features)
+    widths = [layer.shape[1] for layer in features]
+    by_features = n * sum(widths) ** 2 / 2
+    by_grams = n**2 * (sum(widths) + len(widths) ** 2)
+    dtype = torch.float64 if min(by_features, by_grams) <= SMALL_WORK else torch.float32
+    layers = [_Layer(layer, dtype) for layer in features]
+    squared_lengths = torch.stack([layer.squared_lengths() for layer in layers])  # (L, n)
+    by_width = by_features <= by_grams
+    traces = _traces_by_features(layers, squared_lengths) if by_width else _traces_by_grams(layers)
+    return _normalised(traces, squared_lengths, torch.finfo(dtype).eps)
+
+
+class _Layer:
+    """One layer's features, given out centred, with mean squared length 1, in the dtype of the products."""
+
+    def __init__(self, features: Tensor, dtype: torch.dtype):
+        self.features, self.dtype = features, dtype
+        self.origin, self.shift = column_means(features)
+        squares = sum(self._centred(rows).square().sum().item() for rows in row_blocks(features))
+        self.scale = math.sqrt(len(features) / squares) if squares > 0 else 1.0
+
+    def rows(self, rows: slice) -> Tensor:
+        return self._centred(rows).mul_(self.scale).to(self.dtype)
+
+    def all_rows(self) -> Tensor:
+        out = torch.empty(self.features.shape, dtype=self.dtype, device=self.features.device)
+        for rows in row_blocks(self.features):
+            out[rows] = self.rows(rows)
+        return out
+
+    def squared_lengths(self) -> Tensor:
+        return torch.cat([self.rows(rows).double().square().sum(dim=1) for rows in row_blocks(self.features)])
+
+    def _centred(self, rows: slice) -> Tensor:
+        return self.features[rows].double() - self.origin - self.shift
+
+
+def _check_layers(features: Sequence[Tensor]) -> int:
+    if not features:
+        raise ValueError("CKA needs at least one layer")
+    for layer in features:
+        check_features(layer)
+    lengths = {len(layer) for layer in features}
+    if len(lengths) > 1:
+        raise ValueError(f"layers must hold the same rows; got {sorted(lengths)} rows")
+    n = lengths.pop()
+    if n < 4:
+        raise ValueError(f"unbiased CKA needs at least 4 rows, got {n}")
+    return n
+
+
+def _traces_by_features(layers: Sequence[_Layer], squared_lengths: Tensor) -> Tensor:
+    """Return tr K̃L̃ of all pairs as ‖XᵀY‖_F² - k·l, (L, L) float64."""
+    side_by_side = torch.cat([layer.all_rows() for layer in layers], dim=1)  # (n, Σd)
+    widths = [layer.features.shape[1] for layer in layers]
+    norms = torch.zeros(len(layers), len(layers), dtype=torch.float64, device=side_by_side.device)
+    start = 0
+    for index, width in enumerate(widths):
+        products = torch.zeros(width, side_by_side.shape[1] - start, dtype=torch.float64, device=norms.device)
+        for block in side_by_side.split(PRODUCT_ROWS):
+            products += block[:, start : start + width].T @ block[:, start:]
+        squares = torch.stack([part.square().sum() for part in products.split(widths[index:], dim=1)])
+        norms[index, index:] = squares
+        norms[index:, index] = squares
+        start += width
+    return norms - squared_lengths @ squared_lengths.T
+
+
+def _traces_by_grams(layers: Sequence[_Layer]) -> Tensor:
+    """Return tr K̃L̃ of all pairs summed over row blocks of the Gram matrices, (L, L) float64."""
+    n = len(layers[0].features)
+    step = min(n, max(64, GRAM_ELEMENTS // (n * len(layers))))
+    traces = torch.zeros(len(layers), len(layers), dtype=torch.float64, device=layers[0].features.device)
+    grams = torch.empty(step, len(layers), n, dtype=layers[0].dtype, device=traces.device)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        own = torch.arange(stop - start, device=traces.device)
+        for index, layer in enumerate(layers):
+            gram = layer.rows(slice(start, stop)) @ layer.all_rows().T
+            gram[own, own + start] = 0
+            grams[: stop - start, index] = gram
+        block = grams[: stop - start]
+        traces += (block @ block.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
+    return traces
+
+
+def _normalised(traces: Tensor, squared_lengths: Tensor, rounding: float) -> Tensor:
+    """Return CKA from tr K̃L̃ (L, L) and k (L, n); the factor 1/(n(n-3)) cancels."""
+    n = squared_lengths.shape[1]
+    sums = squared_lengths.sum(dim=1)
+    hsic = (
+        traces
+        + torch.outer(sums, sums) / ((n - 1) * (n - 2))
+        - squared_lengths @ squared_lengths.T * 2 / (n - 2)
+    )
+    own = hsic.diagonal()
+    summands = traces.diagonal() + squared_lengths.square().sum(dim=1)
+    own = torch.where(own > 256 * rounding * summands, own, torch.nan)
+    cka = (hsic / torch.outer(own, own).sqrt()).clamp(-1, 1)
+    return cka.fill_diagonal_(1).where(~own.isnan()[:, None] & ~own.isnan(), torch.nan)
+
+
+FAMILY = Family(
+    name="similarity",
+    metrics={
+        "cka": Metric(
+            title="CKA between layers",
+            unit="similarity, -1 to 1, 1 for a layer with itself",
+            direction="higher means that two layers arrange the examples more alike, up to rotation, "
+            "scale and offset",
+            definition="HSIC₁(K, L)/√(HSIC₁(K, K) HSIC₁(L, L)) over the test rows, K and L the layers' "
+            "linear Gram "
+            "matrices, HSIC₁ the unbiased estimator",
+            source="Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327, eq. 1-3; HSIC₁ of Song et al. 2012, "
+            "JMLR 13:1393",
+            edges="no value for a constant layer or one in which all rows but one are equal; needs 4 rows",
+        ),
+    },
+    measure=None,
+)
