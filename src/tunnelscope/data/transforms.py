@@ -1,9 +1,4 @@
-"""What happens to an image before a network sees it: colour mode, size, crop, scale.
-
-The steps and their rounding are those of timm's and torchvision's evaluation transforms, so that a network reads
-the pixels it was trained to read. `preprocess` does one image; the loader does `fit_image` in its threads and
-`normalise` once a batch, which gives the same numbers.
-"""
+"""What happens to an image before a network sees it: colour mode, size, crop, scale."""
 
 import math
 from dataclasses import dataclass

@@ -46,9 +46,10 @@ def read_overrides(values: Mapping[str, Any], where: str) -> Overrides:
             raise unknown_name("preprocessing value", key, OVERRIDES, f"It was given in {where}.")
     read = {"mean": read_numbers, "std": read_numbers, "size": read_size, "crop_pct": read_share}
     said = {key: value for key, value in values.items() if value is not None}
-    return Overrides(
-        **{key: read[key](key, said[key], where) if key in read else str(said[key]) for key in said}
-    )
+    checked: dict[str, Any] = {
+        key: read[key](key, value, where) if key in read else str(value) for key, value in said.items()
+    }
+    return Overrides(**checked)
 
 
 def read_numbers(key: str, value: Any, where: str) -> tuple[float, ...]:
@@ -98,7 +99,7 @@ def override(preprocessing: Preprocessing, said: Overrides, where: str) -> Prepr
     try:
         return Preprocessing(**values)
     except RequestError as error:
-        raise RequestError(f"{error}; in {where}") from error
+        raise RequestError(f"{where}: {error}") from error
 
 
 def per_channel(key: str, numbers: tuple[float, ...], channels: int, where: str) -> tuple[float, ...]:
@@ -151,8 +152,8 @@ def carried_preprocessing(
     warnings = []
     if both.mean is None and both.std is None:
         warnings.append(
-            f"{where} does not say how its images are normalised:"
-            " they are scaled to 0..1 and go in without normalisation; set ?mean=…&std=… or a `preprocessing` attribute such as {'mean': 0.5, 'std': 0.5, 'size': 32}"
+            f"{where} does not say how its images are normalised: they go in scaled to 0..1 and not normalised;"
+            " set ?mean=…&std=… or a `preprocessing` attribute such as {'mean': 0.5, 'std': 0.5, 'size': 32}"
         )
     size = both.size or (image_shape[1:] if image_shape else None)
     if size is None:
