@@ -1,0 +1,73 @@
+"""A network ready to be looked at: in eval mode, in float32, with its preprocessing and its story."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from tunnelscope.data.transforms import Preprocessing
+from tunnelscope.errors import RequestError
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # where a function in a module's repr lies in memory
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what is known about it.
+
+    `name` is short ("cifar_resnet56"), `source` what was asked for ("zoo:cifar_resnet56"), `weights` what was
+    loaded, in words; `preprocessing` is None where no image size is known; `warnings` are lines for the user.
+    """
+
+    name: str
+    source: str
+    module: nn.Module
+    preprocessing: Preprocessing | None
+    weights: str
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the architecture and of every tensor of the state dict, in hexadecimal."""
+        digest = hashlib.sha256(ADDRESS.sub("", repr(self.module)).encode())
+        for key, tensor in self.module.state_dict().items():
+            if not isinstance(tensor, torch.Tensor):  # a module's own extra state
+                digest.update(f"{key} {tensor!r}".encode())
+                continue
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights that training would move."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def ready(module: nn.Module, source: str) -> nn.Module:
+    """Put a network, in place, into eval mode and float32 and take its parameters out of training.
+
+    Raises:
+        RequestError: a parameter has no shape or no values yet.
+    """
+    for key, parameter in module.named_parameters():
+        if is_lazy(parameter) or parameter.is_meta:
+            raise RequestError(f"{source}: parameter {key} has no values yet; run one batch through it first")
+    return module.eval().float().requires_grad_(False)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's CPU generator as the seed says inside the block, and leave it untouched after."""
+    state = torch.random.get_rng_state()
+    torch.random.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
