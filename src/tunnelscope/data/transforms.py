@@ -1,9 +1,17 @@
-"""What happens to an image before a network sees it: colour mode, size, crop, scale."""
+"""What happens to an image before a network sees it: colour mode, size, crop, scale.
+
+The steps and their rounding are those of timm's and torchvision's evaluation transforms, so that a network
+reads the pixels it was trained to read. `preprocess` does one image; the loader does `fit_image` in its
+threads and `normalise` once a batch, which gives the same numbers.
+"""
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from tunnelscope.errors import RequestError, unknown_name
 
@@ -58,3 +66,100 @@ class Preprocessing:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
         if not 0 < self.crop_pct <= 1:
             raise RequestError(f"crop_pct must be above 0 and at most 1, got {self.crop_pct:g}")
+
+
+def preprocess(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """Return one image as the network wants it, (C, H, W) float32.
+
+    Args:
+        image: any PIL mode but F, or a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        preprocessing: the network's.
+
+    Raises:
+        RequestError: an image whose pixels have no agreed scale (float images, integers other than uint8).
+    """
+    return normalise(fit_image(image, preprocessing)[None], preprocessing)[0]
+
+
+def fit_image(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Convert, resize and crop one image to the network's size, (H, W, C) uint8."""
+    eight_bit = as_eight_bit(image).convert("L" if preprocessing.channels == 1 else "RGB")
+    pixels = np.asarray(_crop_centre(_resize(eight_bit, preprocessing), preprocessing.size))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def normalise(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """Scale a batch (b, H, W, C) uint8 to 0..1, take the mean off, divide by std: (b, C, H, W) float32."""
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    scaled = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(-1, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(-1, 1, 1)
+    return scaled.sub_(mean).div_(std)
+
+
+def as_eight_bit(image: Image.Image | np.ndarray) -> Image.Image:
+    """Return the image in mode L (grey) or RGB, 8 bits a channel, transparency dropped, palettes resolved.
+
+    Raises:
+        RequestError: float pixels, or an array that is no uint8 image.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    mode = image.mode
+    if mode in ("L", "RGB"):
+        return image
+    if mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if mode == "I":  # how older readers hand out 16-bit grey PNGs
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if mode == "F":
+        raise RequestError(
+            "its pixels are floats (mode F) and their scale is not stated; save it with 8 bits"
+        )
+    if mode in ("1", "LA", "La"):
+        return (image.convert("LA") if mode == "La" else image).convert("L")
+    if mode in ("P", "PA", "RGBa"):  # over RGBA, or a transparent palette makes PIL warn
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8:
+        raise RequestError(f"an image array must be uint8 (0 to 255), this one is {pixels.dtype}")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
+        raise RequestError(f"an image array must be (H, W) or (H, W, 1, 3 or 4), this one is {pixels.shape}")
+    return as_eight_bit(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    width, height = _resized_size(image.width, image.height, preprocessing)
+    if (width, height) == image.size:
+        return image
+    return image.resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
+
+
+def _resized_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height before the crop."""
+    target_height, target_width = preprocessing.size
+    if width == height and target_width == target_height <= DIRECT_SIZE:
+        return target_width, target_height
+    # timm rounds down here (224 / 0.9 is 248), and torchvision rounds the long side down
+    full_height = math.floor(target_height / preprocessing.crop_pct)
+    full_width = math.floor(target_width / preprocessing.crop_pct)
+    if full_height == full_width:
+        if width <= height:
+            return full_width, int(full_width * height / width)
+        return int(full_height * width / height), full_height
+    ratio = min(height / full_height, width / full_width)  # timm's ResizeKeepRatio
+    return round(width / ratio), round(height / ratio)
+
+
+def _crop_centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    top = round((image.height - height) / 2.0)
+    left = round((image.width - width) / 2.0)
+    if (top, left) == (0, 0) and (image.height, image.width) == size:
+        return image
+    return image.crop((left, top, left + width, top + height))

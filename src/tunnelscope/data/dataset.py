@@ -1,0 +1,90 @@
+"""A labelled set of images with a train and a test split, and the fingerprint of what is in it."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from tunnelscope.data.transforms import as_eight_bit
+from tunnelscope.errors import RequestError
+
+
+class Images(Protocol):
+    """Images by number: a PIL image, a uint8 array (H, W[, C]), or a float tensor: a ready model input.
+
+    A sequence may also have `where(index) -> str`, which says in words which image that is.
+    """
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return one image, decoded now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and the class of each, counted from 0, int64 (n,)."""
+
+    images: Images
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise RequestError(
+                f"{len(self.images)} images, but {len(self.labels)} labels; one label an image"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A labelled set with its official splits, or those of the stated rule.
+
+    Args:
+        key: its name in every table.
+        source: what the user wrote.
+        train: what probes are fitted on.
+        test: what they are scored on, once.
+        class_names: by label; labels run from 0 to len(class_names) − 1.
+        notes: the choices made on the way (label column, split rule, rows chosen), to be shown.
+        class_indices: for each class its number before `classes=` chose some; empty when not known.
+    """
+
+    key: str
+    source: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    class_indices: tuple[int, ...] = ()
+
+
+class Fingerprint:
+    """SHA-256 over decoded images and labels in order, taken as they pass.
+
+    Two sets with the same pixels and labels in the same order have the same fingerprint, whatever file format
+    or colour mode holds them: palettes are resolved, transparency is dropped, (H, W, 1) is (H, W).
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, image: Any, label: int) -> None:
+        """Add the next image (PIL image, uint8 array or float tensor) and its label."""
+        if isinstance(image, torch.Tensor):
+            pixels = image.detach().cpu().to(torch.float32).numpy()
+        else:
+            pixels = np.asarray(as_eight_bit(image))
+        self._hash.update(f"{pixels.dtype} {pixels.shape} {int(label)}\n".encode())
+        self._hash.update(np.ascontiguousarray(pixels).data)
+
+    def hexdigest(self) -> str:
+        """Return the fingerprint of what has passed so far, 64 hexadecimal digits."""
+        return self._hash.hexdigest()

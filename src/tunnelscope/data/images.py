@@ -1,0 +1,148 @@
+"""Sequences of images that are decoded only when one is asked for."""
+
+import re
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+from tunnelscope.data.dataset import Images
+from tunnelscope.data.sniff import looks_like
+from tunnelscope.data.transforms import as_eight_bit
+from tunnelscope.errors import RequestError, TunnelscopeError
+
+
+def where(images: Images, index: int) -> str:
+    """Say which image that is: `row 17 of cifar10 (train)`, or its path."""
+    says: Callable[[int], str] | None = getattr(images, "where", None)
+    return says(index) if says else f"image {index}"
+
+
+class EncodedImages:
+    """Rows of an Arrow column that holds encoded images: binary, or struct {bytes, path}.
+
+    Args:
+        column: one entry an image.
+        rows: each entry's row number in its split, for messages, (n,).
+        origin: the set and split, for messages.
+        folder: what relative paths in the column are relative to.
+    """
+
+    def __init__(
+        self, column: pa.ChunkedArray, rows: np.ndarray, origin: str, folder: Path | None = None
+    ) -> None:
+        self.column, self.rows, self.origin, self.folder = column, rows, origin, folder
+        self._is_struct = pa.types.is_struct(column.type)
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        data = self._data(index)
+        if data is None:
+            raise RequestError(f"{self.where(index)} holds no image (null); take the row out")
+        return decode(data, self.where(index))
+
+    def where(self, index: int) -> str:
+        """Say which image that is."""
+        return f"row {self.rows[index]} of {self.origin}"
+
+    def _data(self, index: int) -> bytes | Path | None:
+        entry = self.column[index].as_py()
+        if not self._is_struct or entry is None:
+            return entry
+        if entry["bytes"] is not None:
+            return entry["bytes"]
+        path = entry.get("path")
+        return None if path is None else (self.folder or Path()) / path
+
+
+class ImageFiles:
+    """Images in files of their own."""
+
+    def __init__(self, paths: Sequence[Path], origin: str) -> None:
+        self.paths, self.origin = paths, origin
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return decode(self.paths[index], self.where(index))
+
+    def where(self, index: int) -> str:
+        """Say which image that is."""
+        return f"{self.paths[index]} of {self.origin}"
+
+
+class ChosenImages:
+    """Some rows of other images, in the order given."""
+
+    def __init__(self, images: Images, rows: np.ndarray, origin: str | None = None) -> None:
+        self.images, self.rows, self.origin = images, rows, origin
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[int(self.rows[index])]
+
+    def where(self, index: int) -> str:
+        """Say which image that is."""
+        row = int(self.rows[index])
+        return f"image {row} of {self.origin}" if self.origin else where(self.images, row)
+
+
+class ResizedImages:
+    """Other images, each resized to size × size pixels (bicubic, aspect not kept) when it is read."""
+
+    def __init__(self, images: Images, size: int) -> None:
+        self.images, self.size = images, size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        image = self.images[index]
+        if isinstance(image, torch.Tensor):
+            raise RequestError(f"{self.where(index)} is a ready model input; size= is for images")
+        return as_eight_bit(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+    def where(self, index: int) -> str:
+        """Say which image that is."""
+        return where(self.images, index)
+
+
+def decode(data: bytes | Path, place: str) -> Image.Image:
+    """Decode one image, turned upright when its camera said so.
+
+    Raises:
+        RequestError: what Pillow said, and what the data looks like instead.
+    """
+    try:
+        image = Image.open(BytesIO(data) if isinstance(data, bytes) else data)
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            return ImageOps.exif_transpose(image)
+        return image
+    except (TunnelscopeError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a broken file makes them raise
+        raise RequestError(f"{place}: the image cannot be decoded: {_reason(error, data)}") from error
+
+
+def _reason(error: Exception, data: bytes | Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no file {data}"
+    said = re.sub(r" <_io\.BytesIO object at \w+>| '[^']*'$", "", str(error)) or type(error).__name__
+    if not said.startswith("cannot identify"):
+        return said
+    try:
+        head = data[:512] if isinstance(data, bytes) else data.open("rb").read(512)
+    except OSError:
+        return said
+    return f"{said}: it looks like {looks_like(head).replace('an empty file', 'no data at all')}"

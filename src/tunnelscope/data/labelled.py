@@ -1,0 +1,123 @@
+"""What every source gives before rows are chosen: class names, and per split labels and a way to images."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunnelscope.data.dataset import Images
+from tunnelscope.errors import RequestError, unknown_name
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split before rows are chosen.
+
+    Args:
+        name: the split's own name, empty when it has none.
+        labels: over all class names of the set, (n,) int64.
+        read: gives the images of the rows asked for, none of them decoded yet.
+    """
+
+    name: str
+    labels: np.ndarray
+    read: Callable[[np.ndarray], Images]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Class names, the training part, and the test part where there is one."""
+
+    class_names: tuple[str, ...]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The split to fit on, the one to read on (none: it is cut from the first), and what was decided."""
+
+    train: str
+    test: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits that are used."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
+
+_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+}
+
+
+def canonical(name: str) -> str | None:
+    """Return train, test or validation for the usual spellings of a split's name, None for any other word."""
+    return _ALIASES.get(name.lower())
+
+
+def choose_roles(names: Sequence[str], wanted: Sequence[str], key: str) -> Roles:
+    """Decide which split is fitted on and which is read.
+
+    Args:
+        names: the splits there are; the empty name is a split without one.
+        wanted: `split=`: none, one (then cut by the rule), or two.
+        key: the set, for messages.
+
+    Raises:
+        RequestError: an unknown split, or no training split and none chosen.
+    """
+    if wanted:
+        chosen = [_find(name, names, key) for name in wanted]
+        if len(set(chosen)) < len(chosen):
+            raise RequestError(
+                f"{key}: split={','.join(wanted)} names one split twice; name two different ones"
+            )
+        return Roles(chosen[0], chosen[1] if len(chosen) == 2 else None)
+    by_role = {canonical(name): name for name in reversed(names)}
+    if len(names) == 1:
+        return Roles(names[0], None)
+    if "train" not in by_role:
+        listed = ", ".join(name or "(files without a split's name)" for name in names)
+        raise RequestError(
+            f"{key} has no train split, it has: {listed}; choose with ?split=NAME or ?split=FIT,READ"
+        )
+    train, test = by_role["train"], by_role.get("test", by_role.get("validation"))
+    notes = []
+    if test is not None and "test" not in by_role:
+        notes.append(f"test: the {test} split (there is no test split)")
+    unused = [name for name in names if name not in (train, test)]
+    if unused:
+        notes.append(f"splits not used: {', '.join(name or '(files without a name)' for name in unused)}")
+    return Roles(train, test, tuple(notes))
+
+
+def _find(wanted: str, names: Sequence[str], key: str) -> str:
+    if wanted in names:
+        return wanted
+    for name in names:
+        if canonical(name) is not None and canonical(name) == canonical(wanted):
+            return name
+    if set(names) <= {""}:
+        raise RequestError(f"{key} has no named splits; leave split= out")
+    raise unknown_name("split", wanted, filter(None, names), f"Splits of {key}.")
+
+
+def number_values(values: Iterable[np.ndarray]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Number label values in sorted order: names, and each array as labels from 0.
+
+    Args:
+        values: integers, or strings; one array a split.
+    """
+    arrays = list(values)
+    known, numbered = np.unique(np.concatenate(arrays), return_inverse=True)
+    cuts = np.cumsum([len(array) for array in arrays])[:-1]
+    return tuple(str(value) for value in known), np.split(numbered.astype(np.int64).reshape(-1), cuts)

@@ -1,0 +1,191 @@
+"""From what the user gives to a DataSet: find the source and let it list labels; `assemble` does the rest."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from tunnelscope.data import folders, hub, parquet
+from tunnelscope.data.arrays import read_parts, read_sklearn
+from tunnelscope.data.assemble import assemble, fewer_rows
+from tunnelscope.data.dataset import DataSet
+from tunnelscope.data.labelled import Labelled, choose_roles
+from tunnelscope.data.query import Options, parse_query, positive
+from tunnelscope.data.tables import read_tables
+from tunnelscope.errors import RequestError
+
+_FILE_SUFFIXES = frozenset(
+    (
+        ".parquet",
+        ".zip",
+        ".gz",
+        ".tar",
+        ".tgz",
+        ".csv",
+        ".json",
+        ".jsonl",
+        ".txt",
+        ".npz",
+        ".npy",
+        ".h5",
+        ".arrow",
+    )
+)
+
+
+def load_data(
+    source: Any,
+    *,
+    label: str | None = None,
+    image: str | None = None,
+    max_samples: int | None = None,
+    seed: int = 0,
+) -> DataSet:
+    """Load a labelled set of images.
+
+    Rows are chosen before anything is decoded; images are decoded when they are used.
+
+    Args:
+        source: a parquet file, a folder of shards or of class folders, a hub id, `sklearn:digits`, each with
+            a query (`?split=&label=&image=&classes=&per_class=&max_samples=&size=&config=`); a DataSet; a
+            torch Dataset; a pair (images, labels) of arrays; or {"train": …, "test": …} of Datasets or pairs.
+        label: label column, where the query names none.
+        image: image column, where the query names none.
+        max_samples: rows per split, balanced by class, where the query says nothing.
+        seed: of the rows drawn, 0 or more.
+
+    Raises:
+        RequestError: an unknown path, column, class, split or option, unreadable input, impossible labels.
+        MachineError: the hub cannot be reached.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise RequestError(f"seed must be an integer of 0 or more, got {seed!r}")
+    if max_samples is not None:
+        max_samples = positive("max_samples", max_samples)
+    if isinstance(source, DataSet):
+        return source if max_samples is None else fewer_rows(source, max_samples, int(seed))
+    defaults = Options(label=label, image=image, max_samples=max_samples)
+    if isinstance(source, (str, Path)):
+        return _load_named(str(source), defaults, int(seed))
+    if label or image:
+        raise RequestError("label= and image= name columns; arrays and Datasets have none, leave them out")
+    return _load_memory(source, defaults, int(seed))
+
+
+def unique_keys(data_sets: Sequence[DataSet]) -> list[DataSet]:
+    """Return the sets with keys that differ: the second `cifar10` becomes `cifar10-2`."""
+    given = {data.key for data in data_sets}
+    taken: set[str] = set()
+    renamed = []
+    for data in data_sets:
+        key, number = data.key, 1
+        while key in taken or (number > 1 and key in given):
+            number += 1
+            key = f"{data.key}-{number}"
+        taken.add(key)
+        renamed.append(data if key == data.key else replace(data, key=key))
+    return renamed
+
+
+def _load_memory(source: Any, options: Options, seed: int) -> DataSet:
+    parts = source if isinstance(source, dict) else {"": source}
+    if isinstance(source, dict) and set(source) not in ({"train"}, {"train", "test"}):
+        listed = ", ".join(map(repr, source)) or "none"
+        raise RequestError(f'a dict of data has the keys "train" and, if there is one, "test"; got {listed}')
+    ordered = {name: parts[name] for name in ("", "train", "test") if name in parts}
+    first = next(iter(ordered.values()))
+    key = type(first).__name__.lower() if isinstance(first, Dataset) else "arrays"
+    return assemble(read_parts(ordered, key), key, f"({type(first).__name__})", options, seed)
+
+
+def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
+    location, query = source, ""
+    if not Path(source).expanduser().exists():
+        location, _, query = source.partition("?")
+    options = parse_query(query, source)
+    for name in ("label", "image", "max_samples"):
+        if getattr(options, name) is None:
+            options = replace(options, **{name: getattr(defaults, name)})
+    if not location:
+        raise RequestError(
+            "the data source is empty; give a path, a hub id (organisation/name) or sklearn:digits"
+        )
+    path = Path(location).expanduser()
+    if path.exists():
+        key = path.name or path.resolve().name or "data"
+        labelled = _read_path(path, options, key)
+    elif location.startswith("sklearn:"):
+        key = location.removeprefix("sklearn:")
+        labelled = read_sklearn(key)
+        _refuse_columns(options, key)
+        choose_roles([part.name for part in labelled.parts], options.split, key)
+    else:
+        key = location
+        labelled = _read_hub(location, _check_hub_id(location, path), options)
+    return assemble(labelled, key, source, options, seed)
+
+
+def _read_path(path: Path, options: Options, key: str) -> Labelled:
+    if options.config is not None:
+        raise RequestError(f"config= is for hub ids; {path} is a local path, leave it out")
+    files = parquet.find_splits(path)
+    if files:
+        roles = choose_roles(list(files), options.split, key)
+        tables = [parquet.open_split(name, files[name]) for name in roles.names]
+        return _with_notes(read_tables(tables, options, key), roles.notes)
+    found = folders.find_splits(path)
+    if not found:
+        raise folders.no_data_in(path)
+    _refuse_columns(options, key)
+    roles = choose_roles(list(found), options.split, key)
+    return _with_notes(folders.read_folders({name: found[name] for name in roles.names}, key), roles.notes)
+
+
+def _read_hub(hub_id: str, hint: str, options: Options) -> Labelled:
+    splits = hub.load_splits(hub_id, options.config, hint)
+    roles = choose_roles(list(splits), options.split, hub_id)
+    tables = [hub.open_split(name, splits[name]) for name in roles.names]
+    return _with_notes(read_tables(tables, options, hub_id), roles.notes)
+
+
+def _refuse_columns(options: Options, key: str) -> None:
+    for name in ("label", "image", "config"):
+        if getattr(options, name) is not None:
+            raise RequestError(f"{name}= is for parquet and hub sets; {key} has no columns, leave it out")
+
+
+def _with_notes(labelled: Labelled, notes: tuple[str, ...]) -> Labelled:
+    return replace(labelled, notes=labelled.notes + notes)
+
+
+def _check_hub_id(location: str, path: Path) -> str:
+    """Return a hint for messages when this may be a hub id; raise when it is a path that does not exist."""
+    siblings = _nearest_siblings(path)
+    is_path = location.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
+    # a mistyped `data/cifr10` is not worth a minute of asking the hub
+    if is_path or siblings or not re.fullmatch(r"[\w.-]+/[\w.-]+", location):
+        missing = _first_missing(path)
+        at = "" if missing == path else f" (there is no {missing})"
+        near = f"; nearest: {', '.join(siblings)}" if siblings else ""
+        raise RequestError(f"no data at {location}{at}{near}. Hub ids are written organisation/name.")
+    return f" There is no local path {location} either." if path.parent.exists() else ""
+
+
+def _nearest_siblings(path: Path) -> list[str]:
+    """Existing paths written almost like this one, compared at its first part that does not exist."""
+    missing = _first_missing(path)
+    if not missing.parent.is_dir():
+        return []
+    names = [entry.name for entry in missing.parent.iterdir()]
+    return [
+        str(missing.parent / name) for name in difflib.get_close_matches(missing.name, names, n=3, cutoff=0.6)
+    ]
+
+
+def _first_missing(path: Path) -> Path:
+    return next(part for part in [*reversed(path.parents), path] if not part.exists())

@@ -1,0 +1,156 @@
+"""Batches of ready inputs, decoded and preprocessed ahead of the network in threads, in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunnelscope.data.dataset import Images, Split
+from tunnelscope.data.images import where
+from tunnelscope.data.transforms import Preprocessing, as_eight_bit, fit_image, normalise
+from tunnelscope.errors import RequestError
+
+CHUNK = 8  # images a thread takes at a time: enough for a cheap hand-over, few enough to spread a batch
+
+
+class _Prepared(NamedTuple):
+    raw: Any  # None when nobody asks for it
+    ready: np.ndarray | Tensor  # (H, W, C) uint8, or the float tensor as it came
+
+
+def batches(
+    images: Images,
+    preprocessing: Preprocessing | None,
+    *,
+    batch_size: int,
+    workers: int,
+    on_image: Callable[[int, Any], None] | None = None,
+) -> Iterator[Tensor]:
+    """Yield the images as batches (b, C, H, W) float32, in order; the last may be smaller.
+
+    About one batch is decoded ahead. The threads end when the iterator is exhausted, closed, or left by an
+    exception or Ctrl-C.
+
+    Args:
+        images: of one split; float tensors pass unchanged.
+        preprocessing: the network's; None only where all images are float tensors.
+        batch_size: at least 1.
+        workers: threads; 0 does everything in the caller's.
+        on_image: called with (index, image before preprocessing) in order, in the caller's thread.
+
+    Raises:
+        RequestError: an image that cannot be read, resized or stacked, with its place and set.
+    """
+    if batch_size < 1 or workers < 0:
+        raise RequestError(
+            f"batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}"
+        )
+    collected: list[np.ndarray | Tensor] = []
+    prepared = _in_order(images, preprocessing, batch_size, workers, keep_raw=on_image is not None)
+    try:
+        for index, (raw, ready) in enumerate(prepared):
+            if on_image is not None:
+                on_image(index, raw)
+            collected.append(ready)
+            if len(collected) == batch_size:
+                yield _collate(collected, preprocessing, images, index)
+                collected = []
+        if collected:
+            yield _collate(collected, preprocessing, images, len(images) - 1)
+    finally:
+        prepared.close()
+
+
+def image_shape(split: Split) -> tuple[int, int, int] | None:
+    """Return the (C, H, W) that all images share, judged by at most 64 evenly spread; None when sizes differ.
+
+    C is 1 when all of them are grey, else 3; float tensors (C, H, W) say it themselves.
+    """
+    shapes = set()
+    for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 64), dtype=np.int64)):
+        image = split.images[int(index)]
+        if isinstance(image, Tensor):
+            shapes.add(tuple(image.shape))
+        else:
+            eight_bit = as_eight_bit(image)
+            shapes.add((1 if eight_bit.mode == "L" else 3, eight_bit.height, eight_bit.width))
+    channels = max(shape[0] for shape in shapes)
+    sizes = {shape[1:] for shape in shapes}
+    size = sizes.pop()
+    return None if sizes or len(size) != 2 else (channels, *size)
+
+
+def _in_order(
+    images: Images, preprocessing: Preprocessing | None, batch_size: int, workers: int, keep_raw: bool
+) -> Generator[_Prepared, None, None]:
+    starts = range(0, len(images), CHUNK)
+    if workers == 0:
+        for start in starts:
+            yield from _prepare(images, preprocessing, start, keep_raw)
+        return
+    ahead = workers + -(-batch_size // CHUNK)
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="tunnelscope-decode")
+    try:
+        pending = deque()
+        for start in starts:
+            pending.append(executor.submit(_prepare, images, preprocessing, start, keep_raw))
+            if len(pending) > ahead:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(
+    images: Images, preprocessing: Preprocessing | None, start: int, keep_raw: bool
+) -> list[_Prepared]:
+    stop = min(start + CHUNK, len(images))
+    return [_prepare_one(images, preprocessing, index, keep_raw) for index in range(start, stop)]
+
+
+def _prepare_one(
+    images: Images, preprocessing: Preprocessing | None, index: int, keep_raw: bool
+) -> _Prepared:
+    place = where(images, index)
+    try:
+        image = images[index]
+        if isinstance(image, Tensor):
+            return _Prepared(image if keep_raw else None, image.to(torch.float32))
+        if preprocessing is None:
+            raise RequestError(
+                "the network has no preprocessing and the image is no float tensor; give mean, std, size"
+            )
+        return _Prepared(image if keep_raw else None, fit_image(image, preprocessing))
+    except MemoryError:
+        raise
+    except Exception as error:  # a user's Dataset raises what it likes
+        said = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        raise RequestError(said if said.startswith(place) else f"{place}: {said}") from error
+
+
+def _collate(
+    collected: list[np.ndarray | Tensor], preprocessing: Preprocessing | None, images: Images, last: int
+) -> Tensor:
+    if preprocessing is not None and not any(isinstance(one, Tensor) for one in collected):
+        return normalise(np.stack(collected), preprocessing)  # type: ignore[arg-type]
+    tensors = [
+        one if isinstance(one, Tensor) else normalise(one[None], _given(preprocessing))[0]
+        for one in collected
+    ]
+    shapes = {tuple(one.shape) for one in tensors}
+    if len(shapes) > 1:
+        listed = ", ".join(map(str, sorted(shapes)))
+        raise RequestError(
+            f"inputs up to {where(images, last)} have different shapes: {listed}; one batch, one shape"
+        )
+    return torch.stack(tensors)
+
+
+def _given(preprocessing: Preprocessing | None) -> Preprocessing:
+    assert preprocessing is not None  # `_prepare_one` has refused images otherwise
+    return preprocessing

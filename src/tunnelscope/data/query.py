@@ -1,0 +1,103 @@
+"""What a data source's query asks for: `data/cifar10?classes=0-4&per_class=100`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from urllib.parse import unquote
+
+from tunnelscope.errors import RequestError, unknown_name
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a data source, each by its name in the query."""
+
+    split: tuple[str, ...] = ()
+    label: str | None = None
+    image: str | None = None
+    classes: tuple[str, ...] = ()
+    per_class: int | None = None
+    max_samples: int | None = None
+    size: int | None = None
+    config: str | None = None
+
+
+_NAMES = tuple(field.name for field in fields(Options))
+
+
+def parse_query(query: str, source: str) -> Options:
+    """Read `name=value&name=value`; values may be percent-encoded, lists are separated by commas.
+
+    Args:
+        query: what follows the question mark.
+        source: the whole, for messages.
+
+    Raises:
+        RequestError: an unknown or repeated option, one without a value, a count that is no positive integer.
+    """
+    values: dict[str, object] = {}
+    for item in filter(None, query.split("&")):
+        name, _, text = item.partition("=")
+        if name not in _NAMES:
+            raise unknown_name("data option", name, _NAMES, f"All of them: {', '.join(_NAMES)}.")
+        if name in values:
+            raise RequestError(f"{source}: {name}= is given twice; give it once")
+        if not text:
+            raise RequestError(f"{source}: {name}= has no value; write {name}=VALUE or leave it out")
+        if name in ("split", "classes"):
+            values[name] = tuple(unquote(part).strip() for part in text.split(",") if part.strip())
+        elif name in ("per_class", "max_samples", "size"):
+            values[name] = positive(name, unquote(text))
+        else:
+            values[name] = unquote(text)
+    options = Options(**values)  # type: ignore[arg-type]
+    if len(options.split) > 2 or len(set(options.split)) < len(options.split):
+        raise RequestError(
+            f"{source}: split= takes one name, or two different ones: fit on the first, read on the second"
+        )
+    return options
+
+
+def positive(name: str, value: object) -> int:
+    """Return the count, or say that it must be a positive integer."""
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
+        raise RequestError(f"{name} must be a positive integer, got {text!r}")
+    return int(text)
+
+
+def choose_classes(wanted: Sequence[str], names: Sequence[str], key: str) -> list[int]:
+    """Return the class numbers that names, numbers and ranges such as `0-4` mean, ascending, each once.
+
+    An exact name comes first. Where all names are whole numbers (digits), numbers and ranges mean the names.
+
+    Raises:
+        RequestError: a name, number or range that is none, with the nearest.
+    """
+    by_name = {name: index for index, name in enumerate(names)}
+    if all(re.fullmatch(r"\d+", name) for name in names):
+        by_number = {int(name): index for index, name in enumerate(names)}
+    else:
+        by_number = {index: index for index in range(len(names))}
+    chosen: set[int] = set()
+    for token in wanted:
+        if token in by_name:
+            chosen.add(by_name[token])
+        else:
+            chosen.update(_numbered(token, by_number, names, key))
+    return sorted(chosen)
+
+
+def _numbered(token: str, by_number: dict[int, int], names: Sequence[str], key: str) -> list[int]:
+    span = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
+    if span is None:
+        raise unknown_name(
+            "class", token, names, f"Classes of {key} also go by number: classes=0-{len(names) - 1}."
+        )
+    first, last = int(span[1]), int(span[2] or span[1])
+    low, high = min(by_number), max(by_number)
+    if first > last:
+        raise RequestError(f"class range {token} of {key} runs backwards; write {last}-{first}")
+    if first < low or last > high or (span[2] is None and first not in by_number):
+        raise RequestError(f"no class {token} in {key}; its classes are numbered {low} to {high}")
+    return [index for number, index in by_number.items() if first <= number <= last]

@@ -1,0 +1,214 @@
+"""Images and labels in Arrow columns: the one form in which parquet files and the hub arrive.
+
+Which column holds images and which labels is found in the schema, with the feature types that the Hugging
+Face library writes into it (metadata key `huggingface`), or named by the user.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunnelscope.data.dataset import Images
+from tunnelscope.data.images import EncodedImages
+from tunnelscope.data.labelled import Labelled, Part, number_values
+from tunnelscope.data.query import Options
+from tunnelscope.errors import RequestError, unknown_name
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split as columns.
+
+    Args:
+        name: the split's.
+        schema: with the metadata.
+        column: gives the rows asked for (all: None) of a named column.
+        folder: what relative image paths are relative to.
+    """
+
+    name: str
+    schema: pa.Schema
+    column: Callable[[str, np.ndarray | None], pa.ChunkedArray]
+    folder: Path | None = None
+
+
+def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled:
+    """Find the image and the label column and read the labels; images are read when rows are chosen.
+
+    Raises:
+        RequestError: a column that is missing or unknown, labels that are no integers or strings, null, or
+            outside the class names.
+    """
+    schema = tables[0].schema
+    image = _image_column(schema, options.image, key)
+    label = _label_column(schema, options.label, image, key)
+    for table in tables[1:]:
+        if not {image, label} <= set(table.schema.names):
+            raise RequestError(
+                f"{key}: the {table.name} split lacks column {image!r} or {label!r} of {tables[0].name}"
+            )
+    columns = [_checked_labels(table, label, key) for table in tables]
+    names = _class_names(schema, label)
+    if any(_class_names(table.schema, label) != names for table in tables[1:]):
+        raise RequestError(
+            f"{key}: the splits' class names in column {label!r} differ; choose one with ?split=NAME"
+        )
+    notes = [f"label column: {label}"]
+    if names is None:
+        names, labels = number_values([_values(column) for column in columns])
+        if pa.types.is_integer(columns[0].type) and names != tuple(map(str, range(len(names)))):
+            notes.append(f"label values {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}")
+    else:
+        labels = [_values(column) for column in columns]
+        for table, values in zip(tables, labels, strict=True):
+            _check_range(values, names, label, f"{key} ({table.name})" if table.name else key)
+    parts = [
+        Part(table.name, values, partial(_read_images, table, image, key))
+        for table, values in zip(tables, labels, strict=True)
+    ]
+    return Labelled(names, tuple(parts), tuple(notes))
+
+
+def _read_images(table: Table, column: str, key: str, rows: np.ndarray) -> Images:
+    origin = f"{key} ({table.name})" if table.name else key
+    return EncodedImages(table.column(column, rows), rows, origin, table.folder)
+
+
+def _image_column(schema: pa.Schema, wanted: str | None, key: str) -> str:
+    found = [field.name for field in schema if _holds_images(field, _features(schema))]
+    if wanted is not None:
+        if wanted not in schema.names:
+            raise unknown_name("column", wanted, schema.names, f"image= names the image column of {key}.")
+        if wanted not in found:
+            held = schema.field(wanted).type
+            raise RequestError(
+                f"column {wanted!r} of {key} holds {held}, not encoded images; image columns: {_list(found)}"
+            )
+        return wanted
+    if not found:
+        raise RequestError(
+            f"{key} has no image column (binary, or struct of bytes and path); it has: {_list(schema.names)}"
+        )
+    if len(found) > 1:
+        raise RequestError(f"{key} has several image columns: {_list(found)}; choose one with ?image=COLUMN")
+    return found[0]
+
+
+def _holds_images(field: pa.Field, features: dict[str, Any]) -> bool:
+    kind = field.type
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return (
+            index >= 0
+            and _is_binary(kind.field(index).type)
+            and not _is_other_feature(features.get(field.name))
+        )
+    return _is_binary(kind)
+
+
+def _is_other_feature(feature: Any) -> bool:
+    """Audio and video have the same columns as images."""
+    return isinstance(feature, dict) and feature.get("_type") not in (None, "Image")
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _label_column(schema: pa.Schema, wanted: str | None, image: str, key: str) -> str:
+    others = [name for name in schema.names if name != image]
+    if wanted is not None:
+        if wanted not in others:
+            raise unknown_name("column", wanted, others, f"label= names the label column of {key}.")
+        return wanted
+    for usual in ("label", "fine_label"):
+        if usual in others:
+            return usual
+    labelled = [name for name in others if _class_names(schema, name) is not None]
+    if len(labelled) == 1:
+        return labelled[0]
+    if not others:
+        raise RequestError(f"{key} has no label column, only {image!r}; add a column of integers or strings")
+    what = (
+        f"several class-label columns: {_list(labelled)}"
+        if labelled
+        else f"no label column, but: {_list(others)}"
+    )
+    raise RequestError(f"{key} has {what}; choose one with ?label=COLUMN")
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The feature types that the Hugging Face library wrote, empty when there are none to be read."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    feature = _features(schema).get(column)
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    if isinstance(names, dict):
+        names = [names[number] for number in sorted(names, key=int)]
+    integers = pa.types.is_integer(schema.field(column).type)
+    return tuple(map(str, names)) if isinstance(names, list) and integers else None
+
+
+def _checked_labels(table: Table, column: str, key: str) -> pa.ChunkedArray:
+    kind = table.schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_integer(kind) or _is_text(kind) or pa.types.is_boolean(kind)):
+        raise RequestError(
+            f"column {column!r} of {key} holds {kind}; labels are integers or strings (?label=COLUMN)"
+        )
+    values = table.column(column, None)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if values.null_count:
+        row = pc.index(values.is_null(), True).as_py()
+        raise RequestError(
+            f"{key}: {values.null_count} labels in column {column!r} are null, the first in row {row}"
+        )
+    if not len(values):
+        raise RequestError(f"{key}: the {table.name or 'only'} split is empty; it needs rows")
+    return values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_integer(column.type):
+        return column.to_numpy().astype(np.int64)
+    return np.array([str(value) for value in column.to_pylist()])
+
+
+def _check_range(labels: np.ndarray, names: tuple[str, ...], column: str, place: str) -> None:
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(outside):
+        value = labels[outside[0]]
+        why = (
+            "it marks rows without a label; choose other splits with ?split="
+            if value == -1
+            else "mend the file"
+        )
+        raise RequestError(
+            f"{place}: label {value} in row {outside[0]} is none of the {len(names)} classes of {column!r}; "
+            f"{why}"
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
