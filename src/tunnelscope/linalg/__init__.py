@@ -1,0 +1,1 @@
+"""Moments, standardisation and symmetric solves shared by probes and metrics."""
