@@ -1,0 +1,120 @@
+"""The rows a probe is fitted on or scored on, checked once where they enter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunnelscope.errors import RequestError
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Checked features and labels.
+
+    Attributes:
+        features: (n, d), float32 or float64, all finite.
+        labels: (n,), int64, within 0 … len(class_names) - 1.
+        class_names: one a class.
+    """
+
+    features: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def take(self, rows: Tensor) -> "Rows":
+        """Return some of the rows."""
+        rows = rows.to(self.features.device)
+        return replace(self, features=self.features[rows], labels=self.labels[rows])
+
+
+def training_rows(
+    features: Any,
+    labels: Any,
+    classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    layer: str = "",
+) -> Rows:
+    """Check what a probe is to be fitted on.
+
+    Args:
+        features: (n, d), anything a tensor can be made of.
+        labels: (n,), whole numbers from 0.
+        classes: how many classes there are; the names' number, else the largest label + 1.
+        class_names: default: the numbers.
+        layer: named in messages.
+
+    Raises:
+        RequestError: the rows are none, of one class only, not finite, or do not fit together.
+    """
+    where = f"layer {layer!r}: " if layer else ""
+    features, labels = finite_features(features, where), _whole_labels(labels, where)
+    if len(features) != len(labels):
+        raise RequestError(f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row")
+    found = int(labels.max()) + 1
+    if class_names is not None and classes is not None and len(class_names) != classes:
+        raise RequestError(f"{where}{len(class_names)} class names for {classes} classes; give one a class")
+    classes = len(class_names) if class_names is not None else found if classes is None else classes
+    _check_range(labels, classes, where)
+    if bool((labels == labels[0]).all()):
+        raise RequestError(
+            f"{where}all {len(labels)} training labels are {int(labels[0])}; a probe tells classes apart, "
+            "give rows of at least two"
+        )
+    names = tuple(str(name) for name in class_names) if class_names is not None else tuple(map(str, range(classes)))
+    return Rows(features, labels.to(features.device), names)
+
+
+def test_rows(features: Any, labels: Any, width: int, class_names: tuple[str, ...], layer: str = "") -> Rows:
+    """Check what a probe of `width` features is to be scored on. Raises RequestError."""
+    where = f"layer {layer!r}: test rows: " if layer else "test rows: "
+    features, labels = finite_features(features, where), _whole_labels(labels, where)
+    if features.shape[1] != width:
+        raise RequestError(f"{where}{features.shape[1]} features, but the probe was fitted on {width}")
+    if len(features) != len(labels):
+        raise RequestError(f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row")
+    _check_range(labels, len(class_names), where)
+    return Rows(features, labels.to(features.device), class_names)
+
+
+def finite_features(features: Any, where: str = "") -> Tensor:
+    """Return features as a float32 or float64 tensor (n, d). Raises RequestError."""
+    features = torch.as_tensor(features).detach()
+    if features.ndim != 2:
+        raise RequestError(f"{where}features have shape {tuple(features.shape)}; give (rows, features)")
+    if features.dtype not in (torch.float32, torch.float64):
+        features = features.float()
+    if 0 in features.shape:
+        raise RequestError(f"{where}features of shape {tuple(features.shape)} are empty; give at least one row")
+    if not bool(features.sum(dtype=torch.float64).isfinite()):
+        bad = ~features.isfinite()
+        rows, columns = bad.any(dim=1).nonzero().flatten(), bad.any(dim=0).nonzero().flatten()
+        if len(rows):
+            raise RequestError(
+                f"{where}features are not finite in {len(rows)} of {len(features)} rows (first: {int(rows[0])}) "
+                f"and {len(columns)} of {features.shape[1]} columns (first: {int(columns[0])}); leave these "
+                "rows out or look for an overflow in that layer"
+            )
+    return features
+
+
+def _whole_labels(labels: Any, where: str) -> Tensor:
+    labels = torch.as_tensor(labels).detach()
+    if labels.ndim != 1 or len(labels) == 0:
+        raise RequestError(f"{where}labels have shape {tuple(labels.shape)}; give one whole number a row")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise RequestError(f"{where}labels are {str(labels.dtype).removeprefix('torch.')}; give whole numbers from 0")
+    return labels.long()
+
+
+def _check_range(labels: Tensor, classes: int, where: str) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        row = int((labels == wrong).nonzero()[0])
+        raise RequestError(
+            f"{where}label {wrong} (row {row}) is outside 0 … {classes - 1}, the {classes} classes; "
+            "count labels from 0"
+        )
