@@ -29,7 +29,7 @@ _HOMES = {
     "MachineError": "tunnelscope.errors",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from tunnelscope.data import DataSet, Preprocessing, load_data

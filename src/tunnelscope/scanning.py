@@ -209,6 +209,14 @@ def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: 
     return unique_keys([load_data(source, **options) for source in given])
 
 
+def _one_by_one(ood: Any) -> list[Any]:
+    """OOD sets as a list; a pair (images, labels) is one set, not two."""
+    if not isinstance(ood, (list, tuple)):
+        return [] if ood is None else [ood]
+    is_pair = isinstance(ood, tuple) and len(ood) == 2 and isinstance(ood[1], (np.ndarray, Tensor))
+    return [ood] if is_pair else list(ood)
+
+
 def _roles(sources: list[DataSet], id: Any) -> list[str]:
     return ["id" if id is not None and position == 0 else "ood" for position in range(len(sources))]
 

@@ -4,6 +4,7 @@ from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.load import load_data, unique_keys
 from tunnelscope.data.loader import batches, image_shape
 from tunnelscope.data.transforms import Preprocessing, preprocess
+from tunnelscope.data.unlabelled import unlabelled
 
 __all__ = [
     "DataSet",
@@ -16,4 +17,5 @@ __all__ = [
     "load_data",
     "preprocess",
     "unique_keys",
+    "unlabelled",
 ]

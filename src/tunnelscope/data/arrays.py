@@ -16,7 +16,7 @@ from tunnelscope.errors import RequestError, unknown_name
 
 
 class DatasetImages:
-    """The images of a torch Dataset whose items are (image, label, …); float arrays become ready tensors."""
+    """The images of a torch Dataset whose items are images or (image, label, …); float arrays become ready tensors."""
 
     def __init__(self, dataset: Any, origin: str) -> None:
         self.dataset, self.origin = dataset, origin
@@ -25,7 +25,8 @@ class DatasetImages:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return _as_image(self.dataset[index][0])
+        item = self.dataset[index]
+        return _as_image(item[0] if isinstance(item, (tuple, list)) else item)
 
     def where(self, index: int) -> str:
         """Say which image that is."""
