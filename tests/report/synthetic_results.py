@@ -59,7 +59,7 @@ def synthetic_results(
     for place, (key, role) in enumerate(sets):
         accuracies[key] = accuracy_curve(role, len(names), place, random)
         where = {"dataset": key, "role": role, "pool": "auto", "n_train": 20000, "n_test": N_TEST}
-        pixels = 0.3 + 0.05 * place
+        pixels = 0.36 - 0.11 * place if place < 3 else 0.08
         low, high = interval(pixels)
         at_input = {"layer": "input", "layer_index": 0, "depth_fraction": 0.0, "split": "test"}
         add("probe_accuracy", pixels, low=low, high=high, protocol="exact/v1", **at_input, **where)
@@ -80,10 +80,10 @@ def synthetic_results(
                 add(quantity, max(1, round(rank * factor)), split="test", protocol="covariance>1e-3", **at)
             add("effective_rank", 2 + rank * 0.42, split="test", protocol="covariance", **at)
             add("rankme", 3 + rank * 0.8, split="test", protocol="singular", **at)
-            add("within_variance", 5.0 * np.exp(-3 * index / len(names)) + 0.1, split="train", **at)
-            add("between_variance", 0.4 * np.exp(1.5 * index / len(names)), split="train", **at)
-            add("nc1", 30 * np.exp(-4 * index / len(names)) + 0.05, split="train", **at)
-            add("twonn", 8 + 20 * max(shape, 0), split="test", **at)
+            add("within_variance", 5.0 * np.exp(-(3 - 0.8 * place) * index / len(names)) + 0.1, split="train", **at)
+            add("between_variance", 0.4 / (1 + place) * np.exp((1.5 - 0.4 * place) * index / len(names)), split="train", **at)
+            add("nc1", 30 * np.exp(-(4 - place) * index / len(names)) + 0.05, split="train", **at)
+            add("twonn", 8 + (20 + 3 * place) * max(shape, 0), split="test", **at)
             for index_b, name_b in enumerate(names[index - 1 :], start=index):
                 cka = 1.0 if index == index_b else float(np.exp(-2.5 * (index_b - index) / len(names)))
                 add("cka", cka, layer_b=name_b, split="test", protocol="unbiased", **at)
