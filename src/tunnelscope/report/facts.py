@@ -1,0 +1,189 @@
+"""What the report says in words and small tables: the tunnel, each data set, the layer to take, what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunnelscope.report import words
+from tunnelscope.report.tidy import Frame, number
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One number a reader takes home: what it is, its value, what to know about it."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+def key_figures(run: dict[str, Any], frame: Frame) -> list[KeyFigure]:
+    """The tunnel's start, its length and strength, and the network's own accuracy."""
+    tunnel = run.get("tunnel") or {}
+    reason = tunnel.get("reason") or ""
+    return [
+        start_figure(tunnel, reason),
+        length_figure(tunnel, frame, reason),
+        strength_figure(tunnel),
+        accuracy_figure(run),
+    ]
+
+
+def start_figure(tunnel: Mapping[str, Any], reason: str) -> KeyFigure:
+    start = tunnel.get("start_95")
+    if not start:
+        return KeyFigure("The tunnel starts after", "not known", reason)
+    details = []
+    low, high = [*(tunnel.get("start_95_interval") or []), None, None][:2]
+    if low and high:
+        details.append(f"95 % interval: {low} only" if low == high else f"95 % interval: {low} to {high}")
+    stable = tunnel.get("start_95_stable")
+    if stable and stable != start:
+        details.append(f"stable from {stable} on")
+    if tunnel.get("start_98"):
+        details.append(f"by the 98 % rule: {tunnel['start_98']}")
+    return KeyFigure("The tunnel starts after", start, "; ".join(details))
+
+
+def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFigure:
+    length = number(tunnel.get("length"))
+    if length is None:
+        return KeyFigure("Layers in the tunnel", "not known", reason)
+    detail = f"{words.percent(tunnel.get('share'), 0)} of the depth; the {frame.count - int(length)} before it extract"
+    return KeyFigure("Layers in the tunnel", f"{int(length)} of {frame.count}", detail)
+
+
+def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
+    sets = (tunnel.get("ood") or {}).values()
+    kept = [number((entry.get("retained") or {}).get("value")) for entry in sets]
+    kept = [value for value in kept if value is not None]
+    if not kept or not tunnel.get("band"):
+        return KeyFigure("Strength of the tunnel", "not known", "it is read on OOD sets" if not kept else "")
+    mean = words.percent(sum(kept) / len(kept), 0)
+    over = "the OOD set" if len(kept) == 1 else f"{len(kept)} OOD sets"
+    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}"
+    return KeyFigure("Strength of the tunnel", str(tunnel["band"]), detail)
+
+
+def accuracy_figure(run: dict[str, Any]) -> KeyFigure:
+    own = run.get("network_accuracy")
+    if not own or number(own.get("value")) is None:
+        return KeyFigure("The network itself", "not known", run.get("network_accuracy_reason") or "")
+    interval = words.percent_range(own)
+    return KeyFigure("The network itself", words.percent(own["value"]), f"95 % interval {interval}" if interval else "")
+
+
+def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
+    """The readings of the tunnel on each OOD set: r, band, ρ, A, and the start read on that set."""
+    rows = []
+    for key, entry in ((run.get("tunnel") or {}).get("ood") or {}).items():
+        readings = {name: entry.get(name) or {} for name in ("retained", "pearson", "alignment")}
+        rows.append(
+            {
+                "key": key,
+                "retained": words.percent(readings["retained"].get("value"), 0),
+                "retained_range": words.percent_range(readings["retained"], 0),
+                "band": entry.get("band") or words.UNKNOWN,
+                "pearson": words.decimal(readings["pearson"].get("value")),
+                "pearson_range": words.decimal_range(readings["pearson"]),
+                "alignment": words.decimal(readings["alignment"].get("value")),
+                "alignment_range": words.decimal_range(readings["alignment"]),
+                "start": entry.get("start") or "none",
+            }
+        )
+    return rows
+
+
+def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
+    """Per data set the layer to take, its accuracy, what it saves and the lines of code that take it."""
+    best, code = run.get("best_layer") or {}, run.get("next_step") or {}
+    place = {name: index for index, name in enumerate(frame.names, start=1)}
+    rows = []
+    for key in frame.sets:
+        layer = best.get(key)
+        if not layer:
+            continue
+        milliseconds = number(layer.get("milliseconds_saved"))
+        rows.append(
+            {
+                "key": key,
+                "role": "ID" if key == frame.id_set else "OOD",
+                "layer": layer.get("layer") or words.UNKNOWN,
+                "index": place.get(layer.get("layer")),
+                "accuracy": words.percent(layer.get("accuracy")),
+                "range": words.percent_range(layer),
+                "parameters": words.percent(layer.get("parameters_saved"), 0),
+                "flops": words.percent(layer.get("flops_saved"), 0),
+                "milliseconds": words.UNKNOWN if milliseconds is None else f"{words.decimal(milliseconds, 1)} ms",
+                "code": "\n".join(code.get(key) or []),
+            }
+        )
+    # The question is which layer to take for other data, so the ID set, where it is, comes last.
+    return sorted(rows, key=lambda row: row["role"] == "ID")
+
+
+def what_was_run(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of (name, value) pairs that say what produced the numbers."""
+    model, hardware = run.get("model") or {}, run.get("hardware") or {}
+    timings, fingerprints = run.get("timings") or {}, run.get("fingerprints") or {}
+    spent = [(name, words.seconds(value)) for name, value in timings.items() if "_" not in name]
+    rates = [
+        ("images per second", words.significant(timings.get("images_per_second"))),
+        ("peak memory", f"{words.count(timings.get('peak_memory_mb'))} MB"),
+    ]
+    groups = [
+        ("Network", model_pairs(model)),
+        ("Preprocessing", [(name, plain(value)) for name, value in (model.get("preprocessing") or {}).items()]),
+        ("Hardware", [(name.replace("_", " "), plain(value)) for name, value in hardware.items()]),
+        ("Versions", [(name, plain(value)) for name, value in (run.get("versions") or {}).items()]),
+        ("Seeds", [(name, plain(value)) for name, value in (run.get("seeds") or {}).items()]),
+        ("Time", spent + rates if timings else []),
+        ("Fingerprints (SHA-256)", fingerprint_pairs(fingerprints)),
+    ]
+    return [(title, pairs) for title, pairs in groups if pairs]
+
+
+def model_pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not model:
+        return []
+    counts = [(name, words.count(model.get(name))) for name in ("parameters", "flops")]
+    return [(name, plain(model.get(name))) for name in ("name", "source", "weights")] + counts
+
+
+def fingerprint_pairs(fingerprints: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in fingerprints.items():
+        pairs += [(key, plain(one)) for key, one in value.items()] if isinstance(value, Mapping) else [(name, plain(value))]
+    return pairs
+
+
+def data_rows(run: dict[str, Any]) -> list[dict[str, str]]:
+    """One row a data set: where it is from, how large, what was chosen on reading it."""
+    return [
+        {
+            "key": str(entry.get("key")),
+            "role": str(entry.get("role") or "").upper(),
+            "source": plain(entry.get("source")),
+            "classes": words.count(entry.get("classes")),
+            "n_train": words.count(entry.get("n_train")),
+            "n_test": words.count(entry.get("n_test")),
+            "chance": words.percent(entry.get("chance")),
+            "notes": "; ".join(entry.get("notes") or []),
+        }
+        for entry in run.get("data") or []
+    ]
+
+
+def plain(value: Any) -> str:
+    """Any JSON value as text, numbers short and lists with commas."""
+    if value is None:
+        return words.UNKNOWN
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(one) for one in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(one)}" for name, one in value.items())
+    return str(value)

@@ -1,0 +1,126 @@
+"""The report as one HTML file that needs no network: words, figures and their numbers."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunnelscope.report import facts
+from tunnelscope.report.layer_table import layer_table
+from tunnelscope.report.specs import FILE_WIDTH, file_name, spec_of, vegalite_version
+from tunnelscope.report.theme import FONT, TOKENS, vega_config
+from tunnelscope.report.tidy import shared_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunnelscope.report.figures import Figure
+
+
+def write_report(table: pd.DataFrame, run: dict[str, Any], path: Path | str) -> None:
+    """Write the report of one scan: a single HTML file, interactive, with everything it needs inside.
+
+    Args:
+        table: the long table of results.
+        run: the object of `run.json`.
+        path: the file to write; its folder is made if it is not there.
+
+    Raises:
+        RequestError: the results name no layer.
+    """
+    path = Path(path)
+    page = render_page(table, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
+    """The report's HTML."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    from tunnelscope.report.figures import build_figures
+
+    frame = shared_frame(table, run)
+    figures = build_figures(table, run)
+    layers = layer_table(table, run, frame)
+    payload = {
+        "config": {scheme: vega_config(scheme, len(frame.sets), frame.id_set is not None) for scheme in TOKENS},
+        "paper": TOKENS["light"].paper,
+        "fileWidth": FILE_WIDTH,
+        "figures": {figure.key: figure_payload(figure) for figure in figures},
+        "tables": {"layers": {"columns": layers.csv_columns, "rows": layers.csv_rows}},
+        "name": file_name(str(run.get("run") or "scan")),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(asset("report.html.j2")).render(
+        run=run,
+        title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),
+        verdict=run.get("verdict") or "",
+        warnings=run.get("warnings") or [],
+        key_figures=facts.key_figures(run, frame),
+        ood_rows=facts.ood_rows(run),
+        best_rows=facts.best_rows(run, frame),
+        figures=figures,
+        layers=layers,
+        what_was_run=facts.what_was_run(run),
+        data_rows=facts.data_rows(run),
+        tokens={scheme: tokens.css() for scheme, tokens in TOKENS.items()},
+        font=Markup(FONT),
+        css=Markup(asset("report.css")),
+        payload=Markup(script_json(payload)),
+        vega=Markup(script_safe(vega_bundle())),
+        script=Markup(script_safe(asset("report.js"))),
+    )
+
+
+def asset(name: str) -> str:
+    """The text of a file that is packaged with the report."""
+    return files("tunnelscope.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script that sets `vega`, `vegaLite` and `vegaEmbed`."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(vl_version=vegalite_version())
+
+
+def figure_payload(figure: Figure) -> dict[str, Any]:
+    """A figure's specification with its data packed by column, and which of the data its CSV holds."""
+    spec = spec_of(figure.chart)
+    datasets = {name: packed(rows) for name, rows in spec.pop("datasets", {}).items()}
+    return {"spec": spec, "datasets": datasets, "csv": spec["data"]["name"], "square": figure.square}
+
+
+def packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows by column, repeated text as places in a list: about a tenth of the rows written out.
+
+    A column is a list of values, or `{"values": […], "places": […]}`.
+    """
+    columns: dict[str, Any] = {}
+    for name in rows[0] if rows else []:
+        values = [row.get(name) for row in rows]
+        if any(isinstance(value, str) for value in values):
+            distinct = {value: place for place, value in enumerate(dict.fromkeys(values))}
+            columns[name] = {"values": list(distinct), "places": [distinct[value] for value in values]}
+        else:
+            columns[name] = [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
+    return columns
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a script element whatever names it holds."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def script_safe(script: str) -> str:
+    """A script that cannot end its own element: `</script` and `<!--` only occur in strings and regexes."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,126 @@
+"""The parts charts are made of: the depth axis, the switchable data sets, the tunnel's shading, the hover."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from tunnelscope.report.tidy import Frame
+
+FEW_LAYERS = 14  # up to here the axis shows the layers' names, above it their index
+FEW_FOR_BANDS = 3  # up to here intervals are whiskers: a band needs some width
+
+
+def layer_names(frame: Frame, at_zero: str = "") -> Any:
+    """A chart parameter `names` that turns a layer's index into its name."""
+    return alt.param(name="names", value=[at_zero, *frame.names])
+
+
+def layer_ticks(frame: Frame, first: int, angle: int = -45) -> alt.Axis:
+    """Ticks of an axis by layer index: with names where there are few layers, else with numbers.
+
+    Needs the parameter of `layer_names`.
+    """
+    if frame.count <= FEW_LAYERS:
+        return alt.Axis(
+            values=list(range(first, frame.count + 1)),
+            labelExpr="names[datum.value]",
+            labelAngle=angle,
+            labelLimit=110,
+            labelOverlap=False,
+            grid=False,
+        )
+    return alt.Axis(
+        tickMinStep=1, format="d", labelExpr="datum.value == 0 ? names[0] : datum.label", grid=False
+    )
+
+
+def depth_axis(frame: Frame, first: int = 1) -> alt.X:
+    """The horizontal axis of every chart by depth; `first` is 0 where the input pixels are shown."""
+    scale = alt.Scale(domain=[first - 0.5, frame.count + 0.5], nice=False, zero=False)
+    return alt.X("layer_index:Q", title="Layer, from input to output", scale=scale, axis=layer_ticks(frame, first))
+
+
+def shown_sets(frame: Frame) -> alt.Parameter:
+    """Which data sets are drawn: all at first, each click on the legend switches one off or on."""
+    every = [{"dataset": key} for key in frame.sets]
+    return alt.selection_point(
+        name="sets", fields=["dataset"], bind="legend", toggle="true", value=every, empty=False, clear=False
+    )
+
+
+def set_colour(frame: Frame) -> alt.Color:
+    """Colour by data set, with the legend above the chart in as many columns as fit."""
+    column = 46 + 7 * min(24, max((len(key) for key in frame.sets), default=1))
+    legend = alt.Legend(
+        orient="top",
+        title=None,
+        labelLimit=180,
+        offset=44,
+        symbolOpacity=1,
+        direction="horizontal",
+        columns=alt.ExprRef(f"max(1, floor(width / {column}))"),
+    )
+    return alt.Color("dataset:N", scale=alt.Scale(domain=list(frame.sets)), legend=legend)
+
+
+def set_shape(frame: Frame) -> alt.Shape:
+    """Point shape by data set, merged into the legend of the colours."""
+    return alt.Shape("dataset:N", scale=alt.Scale(domain=list(frame.sets)), legend=None)
+
+
+def line_width() -> Any:
+    """The ID set in a strong line, the others in a finer one."""
+    return alt.condition("datum.role == 'id'", alt.value(2.75), alt.value(1.75))
+
+
+def point_size(frame: Frame) -> Any:
+    """A chart parameter `dot`: points shrink where many layers share a narrow chart."""
+    return alt.param(name="dot", expr=f"clamp(2.4 * width / {frame.count + 1}, 5, 38)")
+
+
+def hover() -> alt.Parameter:
+    """The point nearest to the pointer."""
+    return alt.selection_point(
+        name="hover", fields=["dataset", "layer_index"], on="pointerover", nearest=True, empty=False, clear="pointerout"
+    )
+
+
+def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
+    """The 95 % intervals `low` to `high` as bands, or as whiskers where there are too few layers for a band."""
+    if frame.count <= FEW_FOR_BANDS:
+        return chart.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=colour)
+    return chart.mark_area(opacity=0.16, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)
+
+
+def tunnel_marks(frame: Frame) -> list[alt.Chart]:
+    """The tunnel as a shaded stretch with its name above it, and the interval of its start as a bar."""
+    if frame.start is None or frame.start >= frame.count:
+        return []
+    length = frame.count - frame.start
+    tunnel = pd.DataFrame(
+        {"layer_index": [frame.start + 0.5], "end": [frame.count + 0.5], "middle": [(frame.start + frame.count + 1) / 2]}
+    )
+    base = alt.Chart(tunnel)
+    where = {"x": "layer_index:Q", "x2": "end:Q"}
+    label = f"tunnel: {length} of {frame.count}"
+    marks = [
+        base.mark_rect(style="tunnel", aria=False).encode(**where),
+        base.mark_rule(style="tunnel-edge", aria=False).encode(x="layer_index:Q"),
+        base.mark_text(style="tunnel-label", baseline="bottom", clip=False, aria=False).encode(
+            x="middle:Q",
+            y=alt.value(-5),
+            text=alt.condition(f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")),
+        ),
+    ]
+    if frame.start_interval and frame.start_interval[0] < frame.start_interval[1]:
+        low, high = frame.start_interval
+        ends = pd.DataFrame({"layer_index": [low + 0.5], "end": [high + 0.5]})
+        marks.append(
+            alt.Chart(ends)
+            .mark_rule(style="tunnel-interval", aria=False)
+            .encode(**where, y=alt.value(0), tooltip=alt.value("Where the tunnel may start (95 % interval)"))
+        )
+    return marks

@@ -1,0 +1,136 @@
+"""From the long table and run.json to one tidy table per figure, and what all figures share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunnelscope.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RANKS = {  # quantity -> the threshold as a reader calls it, the default first
+    "numerical_rank": "0.001",
+    "numerical_rank_1e-2": "0.01",
+    "numerical_rank_1e-4": "0.0001",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every figure of one scan shares: the depth axis, the data sets and where the tunnel lies.
+
+    `names` has the layers in forward order, so `names[i - 1]` is layer i. `start` is the index of the last layer
+    of the extractor, `start_interval` its interval; both None when there is no tunnel to show.
+    """
+
+    names: tuple[str, ...]
+    sets: tuple[str, ...]
+    id_set: str | None
+    start: int | None
+    start_interval: tuple[int, int] | None
+
+    @property
+    def count(self) -> int:
+        """How many layers there are."""
+        return len(self.names)
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for everything that is none (null, NaN, infinity, a missing key)."""
+    if value is None or isinstance(value, str):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
+    """Read layers, data sets (the ID set first) and the tunnel of one scan.
+
+    Raises:
+        RequestError: neither `run["layers"]` nor the table names a layer.
+    """
+    names = [str(layer["name"]) for layer in run.get("layers") or []]
+    if not names:
+        rows = table[table["layer"].notna() & (table["layer_index"] > 0)]
+        names = [str(name) for name in rows.sort_values("layer_index")["layer"].unique()]
+    if not names:
+        raise RequestError("these results name no layer, so there is nothing to report; scan the network again")
+    roles = {str(entry["key"]): entry.get("role") for entry in run.get("data") or []}
+    for key, role in table[["dataset", "role"]].dropna(subset=["dataset"]).drop_duplicates().values:
+        roles.setdefault(str(key), role)
+    id_set = next((key for key, role in roles.items() if role == "id"), None)
+    tunnel = run.get("tunnel") or {}
+    place = {name: index for index, name in enumerate(names, start=1)}
+    start = place.get(tunnel.get("start_95") or "")
+    ends = [place.get(name) for name in tunnel.get("start_95_interval") or []]
+    interval = (ends[0], ends[1]) if start and len(ends) == 2 and ends[0] and ends[1] else None
+    sets = sorted(roles, key=lambda key: key != id_set)
+    return Frame(tuple(names), tuple(sets), id_set, start, interval)
+
+
+def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
+    """One row a data set and layer: dataset, role, layer, layer_index, value, low, high.
+
+    Several seeds become their mean, with the outermost interval ends; where a quantity was read on both splits the
+    test rows are taken. Rows are sorted so that the ID set comes last and is drawn on top.
+    """
+    rows = table[(table["quantity"] == quantity) & table["layer"].notna() & table["value"].notna()]
+    if "test" in set(rows["split"]):
+        rows = rows[rows["split"] == "test"]
+    keys = ["dataset", "role", "layer", "layer_index"]
+    tidy = rows.astype({"layer_index": int, "value": float, "low": float, "high": float})
+    tidy = tidy.groupby(keys, sort=False).agg({"value": "mean", "low": "min", "high": "max"}).reset_index()
+    drawn = {key: place for place, key in enumerate(reversed(frame.sets))}
+    return tidy.sort_values(
+        ["dataset", "layer_index"],
+        key=lambda column: column.map(drawn) if column.name == "dataset" else column,
+        ignore_index=True,
+    )
+
+
+def accuracies(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> pd.DataFrame:
+    """Probe accuracy by depth: `by_layer` with the value as `accuracy`, the set's best layer and its label's place.
+
+    Index 0 is the probe on the input pixels. `best` marks the layer `run` recommends, `label_at` says whether its
+    name goes above or below the point ("" for none: the ID set's, where there are others).
+    """
+    tidy = by_layer(table, "probe_accuracy", frame).rename(columns={"value": "accuracy"})
+    best = {(key, layer.get("layer")) for key, layer in (run.get("best_layer") or {}).items() if layer}
+    pairs = zip(tidy["dataset"], tidy["layer"], tidy["layer_index"], strict=True)
+    tidy = tidy.assign(best=[index > 0 and (key, layer) in best for key, layer, index in pairs], label_at="")
+    named = tidy[tidy["best"] & ((tidy["role"] != "id") | (len(frame.sets) == 1))]
+    for row, place in label_places(named, frame).items():
+        tidy.loc[row, "label_at"] = place
+    return tidy
+
+
+def label_places(best: pd.DataFrame, frame: Frame) -> dict[Any, str]:
+    """Above each point, but below where another set's best layer lies just over it."""
+    places = {}
+    for row, layer, accuracy in zip(best.index, best["layer_index"], best["accuracy"], strict=True):
+        near = (best["layer_index"] - layer).abs() <= max(1, 0.15 * frame.count)
+        over = best["accuracy"].between(accuracy, accuracy + 0.09) & (best.index != row)
+        places[row] = "below" if (near & over).any() else "above"
+    return places
+
+
+def ranks(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
+    """Numerical rank by depth at each threshold: `by_layer` with a column `threshold`, the default first."""
+    import pandas as pd
+
+    parts = [by_layer(table, name, frame).assign(threshold=label) for name, label in RANKS.items()]
+    parts = [part for part in parts if len(part)] or parts[:1]
+    return pd.concat(parts, ignore_index=True)
+
+
+def similarities(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
+    """CKA of each pair of layers once: dataset, layer, layer_b, index, index_b (index ≤ index_b), cka."""
+    rows = table[(table["quantity"] == "cka") & table["value"].notna()]
+    place = {name: index for index, name in enumerate(frame.names, start=1)}
+    tidy = rows[["dataset", "layer", "layer_b"]].assign(
+        index=rows["layer"].map(place), index_b=rows["layer_b"].map(place), cka=rows["value"].astype(float).round(4)
+    )
+    tidy = tidy.dropna(subset=["index", "index_b"]).astype({"index": int, "index_b": int})
+    return tidy.drop_duplicates(["dataset", "index", "index_b"]).reset_index(drop=True)
