@@ -80,8 +80,18 @@ def synthetic_results(
                 add(quantity, max(1, round(rank * factor)), split="test", protocol="covariance>1e-3", **at)
             add("effective_rank", 2 + rank * 0.42, split="test", protocol="covariance", **at)
             add("rankme", 3 + rank * 0.8, split="test", protocol="singular", **at)
-            add("within_variance", 5.0 * np.exp(-(3 - 0.8 * place) * index / len(names)) + 0.1, split="train", **at)
-            add("between_variance", 0.4 / (1 + place) * np.exp((1.5 - 0.4 * place) * index / len(names)), split="train", **at)
+            add(
+                "within_variance",
+                5.0 * np.exp(-(3 - 0.8 * place) * index / len(names)) + 0.1,
+                split="train",
+                **at,
+            )
+            add(
+                "between_variance",
+                0.4 / (1 + place) * np.exp((1.5 - 0.4 * place) * index / len(names)),
+                split="train",
+                **at,
+            )
             add("nc1", 30 * np.exp(-(4 - place) * index / len(names)) + 0.05, split="train", **at)
             add("twonn", 8 + (20 + 3 * place) * max(shape, 0), split="test", **at)
             for index_b, name_b in enumerate(names[index - 1 :], start=index):

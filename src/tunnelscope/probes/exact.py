@@ -63,7 +63,9 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
     if penalty is None:
         parts = heldout_rows(rows.labels, settings.seed)
         if len(parts.heldout) == 0:
-            raise RequestError("no rows can be held out to choose a penalty: each class has one; give penalty=")
+            raise RequestError(
+                "no rows can be held out to choose a penalty: each class has one; give penalty="
+            )
         choice, start = _path(regression, coordinates, parts, settings)
         penalty = choice.penalty
     solution = _solve(rows.features, regression, coordinates, start, penalty, settings)
@@ -133,9 +135,7 @@ def _solve(
     return refined if refined.gap < solution.gap else solution
 
 
-def _folded(
-    point: Tensor, coordinates: Coordinates, present: Tensor, classes: int
-) -> tuple[Tensor, Tensor]:
+def _folded(point: Tensor, coordinates: Coordinates, present: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return weights on standardised features and the bias of all classes, float32."""
     folded = coordinates.fold(point[:, :-1]).float()
     weights = folded.new_zeros(classes, folded.shape[1])

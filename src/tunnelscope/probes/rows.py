@@ -52,7 +52,9 @@ def training_rows(
     where = f"layer {layer!r}: " if layer else ""
     features, labels = finite_features(features, where), _whole_labels(labels, where)
     if len(features) != len(labels):
-        raise RequestError(f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row")
+        raise RequestError(
+            f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row"
+        )
     found = int(labels.max()) + 1
     if class_names is not None and classes is not None and len(class_names) != classes:
         raise RequestError(f"{where}{len(class_names)} class names for {classes} classes; give one a class")
@@ -63,7 +65,11 @@ def training_rows(
             f"{where}all {len(labels)} training labels are {int(labels[0])}; a probe tells classes apart, "
             "give rows of at least two"
         )
-    names = tuple(str(name) for name in class_names) if class_names is not None else tuple(map(str, range(classes)))
+    names = (
+        tuple(str(name) for name in class_names)
+        if class_names is not None
+        else tuple(map(str, range(classes)))
+    )
     return Rows(features, labels.to(features.device), names)
 
 
@@ -74,7 +80,9 @@ def test_rows(features: Any, labels: Any, width: int, class_names: tuple[str, ..
     if features.shape[1] != width:
         raise RequestError(f"{where}{features.shape[1]} features, but the probe was fitted on {width}")
     if len(features) != len(labels):
-        raise RequestError(f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row")
+        raise RequestError(
+            f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row"
+        )
     _check_range(labels, len(class_names), where)
     return Rows(features, labels.to(features.device), class_names)
 
@@ -87,7 +95,9 @@ def finite_features(features: Any, where: str = "") -> Tensor:
     if features.dtype not in (torch.float32, torch.float64):
         features = features.float()
     if 0 in features.shape:
-        raise RequestError(f"{where}features of shape {tuple(features.shape)} are empty; give at least one row")
+        raise RequestError(
+            f"{where}features of shape {tuple(features.shape)} are empty; give at least one row"
+        )
     if not bool(features.sum(dtype=torch.float64).isfinite()):
         bad = ~features.isfinite()
         rows, columns = bad.any(dim=1).nonzero().flatten(), bad.any(dim=0).nonzero().flatten()
@@ -105,7 +115,9 @@ def _whole_labels(labels: Any, where: str) -> Tensor:
     if labels.ndim != 1 or len(labels) == 0:
         raise RequestError(f"{where}labels have shape {tuple(labels.shape)}; give one whole number a row")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise RequestError(f"{where}labels are {str(labels.dtype).removeprefix('torch.')}; give whole numbers from 0")
+        raise RequestError(
+            f"{where}labels are {str(labels.dtype).removeprefix('torch.')}; give whole numbers from 0"
+        )
     return labels.long()
 
 

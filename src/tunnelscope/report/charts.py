@@ -105,10 +105,18 @@ def best_marks(base: alt.Chart, frame: Frame, colour: alt.Color) -> list[alt.Cha
     marks = [best.mark_point(**ring, aria=False).encode(color=colour)]
     name = "length(datum.layer) > 18 ? 'layer ' + datum.layer_index : datum.layer"
     edge = 0.08 * frame.count
-    side = f"datum.layer_index > {frame.count - edge} ? 'right' : datum.layer_index < {edge} ? 'left' : 'center'"
+    side = (
+        f"datum.layer_index > {frame.count - edge} ? 'right' : datum.layer_index < {edge} ? 'left' : 'center'"
+    )
     for where, baseline, dy in [("above", "bottom", -10), ("below", "top", 11)]:
         text = best.transform_filter(f"datum.label_at == '{where}'").transform_calculate(label=name)
-        place: dict[str, Any] = {"baseline": baseline, "dy": dy, "fontSize": 11.5, "fontWeight": 600, "aria": False}
+        place: dict[str, Any] = {
+            "baseline": baseline,
+            "dy": dy,
+            "fontSize": 11.5,
+            "fontWeight": 600,
+            "aria": False,
+        }
         place["align"] = alt.ExprRef(side)
         marks.append(text.mark_text(style="halo", **place).encode(text="label:N"))
         marks.append(text.mark_text(**place).encode(text="label:N", color=colour))

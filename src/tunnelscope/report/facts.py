@@ -72,7 +72,9 @@ def accuracy_figure(run: dict[str, Any]) -> KeyFigure:
     if not own or number(own.get("value")) is None:
         return KeyFigure("The network itself", "not known", run.get("network_accuracy_reason") or "")
     interval = words.percent_range(own)
-    return KeyFigure("The network itself", words.percent(own["value"]), f"95 % interval {interval}" if interval else "")
+    return KeyFigure(
+        "The network itself", words.percent(own["value"]), f"95 % interval {interval}" if interval else ""
+    )
 
 
 def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
@@ -116,7 +118,9 @@ def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
                 "range": words.percent_range(layer),
                 "parameters": words.percent(layer.get("parameters_saved"), 0),
                 "flops": words.percent(layer.get("flops_saved"), 0),
-                "milliseconds": words.UNKNOWN if milliseconds is None else f"{words.decimal(milliseconds, 1)} ms",
+                "milliseconds": words.UNKNOWN
+                if milliseconds is None
+                else f"{words.decimal(milliseconds, 1)} ms",
                 "code": "\n".join(code.get(key) or []),
             }
         )
@@ -135,7 +139,10 @@ def what_was_run(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
     ]
     groups = [
         ("Network", model_pairs(model)),
-        ("Preprocessing", [(name, plain(value)) for name, value in (model.get("preprocessing") or {}).items()]),
+        (
+            "Preprocessing",
+            [(name, plain(value)) for name, value in (model.get("preprocessing") or {}).items()],
+        ),
         ("Hardware", [(name.replace("_", " "), plain(value)) for name, value in hardware.items()]),
         ("Versions", [(name, plain(value)) for name, value in (run.get("versions") or {}).items()]),
         ("Seeds", [(name, plain(value)) for name, value in (run.get("seeds") or {}).items()]),
@@ -155,7 +162,11 @@ def model_pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 def fingerprint_pairs(fingerprints: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = []
     for name, value in fingerprints.items():
-        pairs += [(key, plain(one)) for key, one in value.items()] if isinstance(value, Mapping) else [(name, plain(value))]
+        pairs += (
+            [(key, plain(one)) for key, one in value.items()]
+            if isinstance(value, Mapping)
+            else [(name, plain(value))]
+        )
     return pairs
 
 

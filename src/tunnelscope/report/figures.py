@@ -108,7 +108,9 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
         )
     seeds = table.loc[table["quantity"] == "probe_accuracy", "seed"].nunique()
     if seeds > 1:
-        caption += f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
+        caption += (
+            f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
+        )
     chart = charts.accuracy_chart(rows, frame, own)
     return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)
 
@@ -161,7 +163,9 @@ def cka_figure(table: pd.DataFrame, frame: Frame) -> Figure | None:
     if rows.empty:
         return None
     order = {key: place for place, key in enumerate(frame.sets)}
-    rows = rows.sort_values(["dataset"], key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    rows = rows.sort_values(
+        ["dataset"], key=lambda column: column.map(order), kind="stable", ignore_index=True
+    )
     caption = (
         "How alike two layers arrange the same images (linear CKA, unbiased): 1 is the same up to rotation and scale, "
         "0 unrelated. Layers run from bottom left to top right. A dark block in the upper corner means layers that "

@@ -83,7 +83,10 @@ def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> Layer
             for place, cells in enumerate(zip(*text, strict=True), start=1)
         ),
         csv_columns=tuple(key for key, *_ in columns),
-        csv_rows=tuple(tuple(words.shape(v) if isinstance(v, list) else v for v in row) for row in zip(*values, strict=True)),
+        csv_rows=tuple(
+            tuple(words.shape(v) if isinstance(v, list) else v for v in row)
+            for row in zip(*values, strict=True)
+        ),
     )
 
 

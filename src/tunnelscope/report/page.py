@@ -48,14 +48,18 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     figures = build_figures(table, run)
     layers = layer_table(table, run, frame)
     payload = {
-        "config": {scheme: vega_config(scheme, len(frame.sets), frame.id_set is not None) for scheme in TOKENS},
+        "config": {
+            scheme: vega_config(scheme, len(frame.sets), frame.id_set is not None) for scheme in TOKENS
+        },
         "paper": TOKENS["light"].paper,
         "fileWidth": FILE_WIDTH,
         "figures": {figure.key: figure_payload(figure) for figure in figures},
         "tables": {"layers": {"columns": layers.csv_columns, "rows": layers.csv_rows}},
         "name": file_name(str(run.get("run") or "scan")),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(asset("report.html.j2")).render(
         run=run,
         title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),

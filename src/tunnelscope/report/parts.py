@@ -40,7 +40,9 @@ def layer_ticks(frame: Frame, first: int, angle: int = -45) -> alt.Axis:
 def depth_axis(frame: Frame, first: int = 1) -> alt.X:
     """The horizontal axis of every chart by depth; `first` is 0 where the input pixels are shown."""
     scale = alt.Scale(domain=[first - 0.5, frame.count + 0.5], nice=False, zero=False)
-    return alt.X("layer_index:Q", title="Layer, from input to output", scale=scale, axis=layer_ticks(frame, first))
+    return alt.X(
+        "layer_index:Q", title="Layer, from input to output", scale=scale, axis=layer_ticks(frame, first)
+    )
 
 
 def shown_sets(frame: Frame) -> alt.Parameter:
@@ -84,7 +86,12 @@ def point_size(frame: Frame) -> Any:
 def hover() -> alt.Parameter:
     """The point nearest to the pointer."""
     return alt.selection_point(
-        name="hover", fields=["dataset", "layer_index"], on="pointerover", nearest=True, empty=False, clear="pointerout"
+        name="hover",
+        fields=["dataset", "layer_index"],
+        on="pointerover",
+        nearest=True,
+        empty=False,
+        clear="pointerout",
     )
 
 
@@ -101,7 +108,11 @@ def tunnel_marks(frame: Frame) -> list[alt.Chart]:
         return []
     length = frame.count - frame.start
     tunnel = pd.DataFrame(
-        {"layer_index": [frame.start + 0.5], "end": [frame.count + 0.5], "middle": [(frame.start + frame.count + 1) / 2]}
+        {
+            "layer_index": [frame.start + 0.5],
+            "end": [frame.count + 0.5],
+            "middle": [(frame.start + frame.count + 1) / 2],
+        }
     )
     base = alt.Chart(tunnel)
     where = {"x": "layer_index:Q", "x2": "end:Q"}
@@ -112,7 +123,9 @@ def tunnel_marks(frame: Frame) -> list[alt.Chart]:
         base.mark_text(style="tunnel-label", baseline="bottom", clip=False, aria=False).encode(
             x="middle:Q",
             y=alt.value(-5),
-            text=alt.condition(f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")),
+            text=alt.condition(
+                f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")
+            ),
         ),
     ]
     if frame.start_interval and frame.start_interval[0] < frame.start_interval[1]:

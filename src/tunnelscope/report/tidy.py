@@ -56,7 +56,9 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
         rows = table[table["layer"].notna() & (table["layer_index"] > 0)]
         names = [str(name) for name in rows.sort_values("layer_index")["layer"].unique()]
     if not names:
-        raise RequestError("these results name no layer, so there is nothing to report; scan the network again")
+        raise RequestError(
+            "these results name no layer, so there is nothing to report; scan the network again"
+        )
     roles = {str(entry["key"]): entry.get("role") for entry in run.get("data") or []}
     for key, role in table[["dataset", "role"]].dropna(subset=["dataset"]).drop_duplicates().values:
         roles.setdefault(str(key), role)
@@ -130,7 +132,9 @@ def similarities(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
     rows = table[(table["quantity"] == "cka") & table["value"].notna()]
     place = {name: index for index, name in enumerate(frame.names, start=1)}
     tidy = rows[["dataset", "layer", "layer_b"]].assign(
-        index=rows["layer"].map(place), index_b=rows["layer_b"].map(place), cka=rows["value"].astype(float).round(4)
+        index=rows["layer"].map(place),
+        index_b=rows["layer_b"].map(place),
+        cka=rows["value"].astype(float).round(4),
     )
     tidy = tidy.dropna(subset=["index", "index_b"]).astype({"index": int, "index_b": int})
     return tidy.drop_duplicates(["dataset", "index", "index_b"]).reset_index(drop=True)

@@ -32,7 +32,11 @@ def decimal(value: Any, digits: int = 2) -> str:
 def decimal_range(numbers: Mapping[str, Any] | None, digits: int = 2) -> str:
     """The interval of `{low, high}` as "0.38 to 0.46", empty where it is not known."""
     low, high = ((numbers or {}).get(end) for end in ("low", "high"))
-    return "" if number(low) is None or number(high) is None else f"{decimal(low, digits)} to {decimal(high, digits)}"
+    return (
+        ""
+        if number(low) is None or number(high) is None
+        else f"{decimal(low, digits)} to {decimal(high, digits)}"
+    )
 
 
 def count(value: Any) -> str:

@@ -1,0 +1,59 @@
+"""What several tests share: the real data where it is present, the command line, a demo scan."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("TUNNELSCOPE_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets and weights; the test skips where it is absent."""
+    if not (DATA / "cifar10").is_dir():
+        pytest.skip(f"no real data in {DATA} (set TUNNELSCOPE_DATA)")
+    return DATA
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def tunnelscope(capsys):
+    """Run a command in this process: `tunnelscope("scan", "zoo:mlp", …)`."""
+    from tunnelscope.cli import main
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Ended(int(stop.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory) -> Path:
+    """The folder of the demo's scan, run once for all tests that look at it."""
+    from tunnelscope import scan
+    from tunnelscope.demo import ID, MODEL, OOD, train_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    train_demo(folder / "weights.safetensors")
+    scan(MODEL, weights=str(folder / "weights.safetensors"), id=ID, ood=OOD, out=folder / "scan")
+    return folder / "scan"

@@ -1,0 +1,221 @@
+"""Commands as a user types them: what they print where, and how bad requests end."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+DIGITS = "sklearn:digits?classes=0-4"
+SMALL = "zoo:mlp?depth=2&width=16"
+
+
+def test_scan_prints_one_json_object_and_everything_else_on_stderr(tunnelscope, tmp_path):
+    ended = tunnelscope(
+        "scan",
+        SMALL,
+        "--id",
+        DIGITS,
+        "--ood",
+        "sklearn:digits?classes=5-9",
+        "--out",
+        tmp_path / "r",
+        "--json",
+    )
+    assert ended.code == 0, ended.err
+    assert ended.json["tunnel"]["start_95"] in {layer["name"] for layer in ended.json["layers"]}
+    assert f"Report: {tmp_path}/r/report.html" in ended.err
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {
+        "results.parquet",
+        "run.json",
+        "probes",
+        "report.html",
+    }
+    saved = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert {key: saved[key] for key in ended.json} == ended.json
+
+
+def test_scan_prints_a_short_table_within_80_columns(tunnelscope, tmp_path):
+    ended = tunnelscope("scan", SMALL, "--id", DIGITS, "--out", tmp_path / "r")
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].split()[:2] == ["#", "layer"]
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_scan_may_be_repeated_into_its_own_folder(tunnelscope, tmp_path):
+    command = ("scan", SMALL, "--id", DIGITS, "--out", tmp_path / "r", "--json")
+    first, second = tunnelscope(*command), tunnelscope(*command)
+    assert (first.code, second.code) == (0, 0)
+    assert first.json["probes"] == second.json["probes"]
+
+
+def test_scan_without_id_gives_curves_and_says_why_there_is_no_start(tunnelscope, tmp_path):
+    ended = tunnelscope("scan", SMALL, "--ood", DIGITS, "--out", tmp_path / "r", "--json")
+    assert ended.code == 0, ended.err
+    tunnel = ended.json["tunnel"]
+    assert tunnel["start_95"] is None
+    assert "no ID set was given" in tunnel["reason"]
+    assert tunnel["ood"]["digits"]["retained"]["value"] > 0
+    assert tunnel["ood"]["digits"]["pearson"] == {"value": None, "low": None, "high": None}
+    assert ended.json["best_layer"]["digits"]["layer"]
+
+
+@pytest.mark.parametrize("probe", ["ridge", "knn", "masarczyk2023", "harun2024"])
+def test_every_protocol_is_written_in_its_rows(tunnelscope, tmp_path, probe):
+    ended = tunnelscope(
+        "scan",
+        SMALL,
+        "--id",
+        DIGITS,
+        "--probe",
+        probe,
+        "--max-samples",
+        200,
+        "--out",
+        tmp_path / "r",
+        "--json",
+    )
+    assert ended.code == 0, ended.err
+    assert {row["protocol"] for row in ended.json["probes"]} == {f"{probe}/v1"}
+
+
+def test_several_seeds_are_rows_of_their_own(tunnelscope, tmp_path):
+    ended = tunnelscope(
+        "scan", SMALL, "--id", DIGITS, "--seeds", 2, "--seed", 3, "--out", tmp_path / "r", "--json"
+    )
+    assert ended.code == 0, ended.err
+    assert sorted({row["seed"] for row in ended.json["probes"]}) == [3, 4]
+    assert len(ended.json["probes"]) == 4
+
+
+def test_layers_lists_read_points_without_weights(tunnelscope):
+    ended = tunnelscope("layers", "zoo:cifar_resnet20", "--json")
+    assert ended.code == 0, ended.err
+    listed = ended.json["layers"]
+    assert [layer["index"] for layer in listed] == list(range(1, 11))
+    assert listed[-1]["shape"] == [64, 8, 8]
+    plain = tunnelscope("layers", "zoo:cifar_resnet20")
+    assert plain.out.splitlines()[0].split()[0] == "#"
+    assert len(plain.out.splitlines()) == 11
+    assert max(map(len, plain.out.splitlines())) <= 80
+
+
+def test_record_writes_both_splits_with_labels(tunnelscope, tmp_path):
+    out = tmp_path / "features.safetensors"
+    ended = tunnelscope("record", SMALL, DIGITS, "--layers", "hidden.1.relu", "--out", out, "--json")
+    assert ended.code == 0, ended.err
+    tensors = load_file(out)
+    assert set(tensors) == {"train/hidden.1.relu", "test/hidden.1.relu", "train/labels", "test/labels"}
+    assert tensors["train/hidden.1.relu"].shape == (len(tensors["train/labels"]), 16)
+    assert ended.json["classes"] == 5
+
+
+def test_report_draws_again_from_the_folder(tunnelscope, demo_folder):
+    before = (demo_folder / "report.html").read_text()
+    (demo_folder / "report.html").unlink()
+    ended = tunnelscope("report", demo_folder, "--figures")
+    assert ended.code == 0, ended.err
+    assert (demo_folder / "report.html").read_text() == before
+    figures = {path.suffix for path in (demo_folder / "figures").iterdir()}
+    assert figures == {".svg", ".pdf"}
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A folder of things that go wrong."""
+    (tmp_path / "raises.py").write_text("def build():\n    raise OSError('no such luck')\n")
+    (tmp_path / "number.py").write_text("def build():\n    return 3\n")
+    (tmp_path / "broken.py").write_text("def build(:\n")
+    (tmp_path / "nan.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8), torch.nn.ReLU(), torch.nn.Linear(8, 5))\n"
+        "    net[1].weight.data.fill_(float('nan'))\n"
+        "    return net\n"
+    )
+    (tmp_path / "noise.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "noise.parquet").write_bytes(b"PK not parquet")
+    save_file({"hidden.0.linear.weight": torch.zeros(3, 3)}, tmp_path / "other.safetensors")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("years of work")
+    return tmp_path
+
+
+BAD_REQUESTS = [
+    (["scan", "zoo:mpl", "--id", DIGITS], 2, "no network of the zoo named 'mpl'; nearest: mlp"),
+    (["scan", "tim:resnet18", "--id", DIGITS], 2, "no kind of model named 'tim'; nearest: timm"),
+    (["scan", "timm:resnet19", "--weights", "random", "--id", DIGITS], 2, "resnet1"),
+    (["scan", "timm:resnet18", "--id", DIGITS], 3, "--weights random|FILE"),
+    (["scan", SMALL], 2, "no data to scan on"),
+    (["scan", SMALL, "--id", DIGITS, "--layers", "hiden.1.relu"], 2, "nearest: hidden.1.relu"),
+    (["scan", SMALL, "--id", "sklearn:digit"], 2, "nearest: digits"),
+    (["scan", SMALL, "--id", "sklearn:digits?classes=11"], 2, "class"),
+    (["scan", SMALL, "--id", "sklearn:digits?clases=0-4"], 2, "nearest: classes"),
+    (["scan", SMALL, "--id", "{bad}/nowhere/cifar10"], 2, "nowhere"),
+    (["scan", SMALL, "--id", "{bad}/noise.parquet"], 2, "noise.parquet"),
+    (["scan", SMALL, "--id", DIGITS, "--weights", "{bad}/noise.safetensors"], 2, "noise.safetensors"),
+    (["scan", SMALL, "--id", DIGITS, "--weights", "{bad}/other.safetensors"], 2, "hidden.0.linear"),
+    (["scan", SMALL, "--id", DIGITS, "--weights", "{bad}/absent.safetensors"], 2, "absent.safetensors"),
+    (["scan", "{bad}/raises.py:build", "--id", DIGITS], 2, "no such luck"),
+    (["scan", "{bad}/number.py:build", "--id", DIGITS], 2, "number.py"),
+    (["scan", "{bad}/broken.py:build", "--id", DIGITS], 2, "broken.py"),
+    (["scan", "{bad}/number.py:biuld", "--id", DIGITS], 2, "nearest: build"),
+    (["scan", "{bad}/nan.py:build?channels=3", "--id", DIGITS], 2, ""),
+    (["scan", SMALL, "--id", DIGITS, "--out", "{bad}/taken"], 2, "holds something else (thesis.tex"),
+    (["scan", SMALL, "--id", DIGITS, "--out", "{bad}/number.py"], 2, "is a file; name a folder"),
+    (["scan", SMALL, "--id", DIGITS, "--device", "gpu"], 2, "no device named 'gpu'"),
+    (["scan", SMALL, "--id", DIGITS, "--odd", "x"], 2, "--ood"),
+    (["scan", SMALL, "--id", DIGITS, "--pool", "3x3"], 2, "2x2"),
+    (["scan", SMALL, "--id", DIGITS, "--seeds", "0"], 2, "--seeds"),
+    (["layers", "zoo:mlp?deth=3"], 2, "nearest: depth"),
+    (["report", "{bad}/taken"], 2, "holds no scan"),
+    (["skan", SMALL], 2, "skan"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "line"), BAD_REQUESTS)
+def test_a_bad_request_is_one_line_with_its_exit_code(tunnelscope, bad, monkeypatch, arguments, code, line):
+    monkeypatch.chdir(bad)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ended = tunnelscope(*(argument.replace("{bad}", str(bad)) for argument in arguments))
+    assert ended.code == code, ended.err
+    assert ended.out == ""
+    said = [text for text in ended.err.splitlines() if text]
+    assert len(said) == 1, said
+    assert line in said[0]
+    assert "Traceback" not in ended.err
+
+
+def test_activations_that_are_not_finite_name_their_layer(tunnelscope, bad):
+    ended = tunnelscope("scan", f"{bad}/nan.py:build", "--id", "sklearn:digits?size=8", "--out", bad / "r")
+    assert ended.code == 2
+    assert "layer '2' gives values that are not finite" in ended.err
+
+
+def test_an_interruption_is_one_line_and_130(tunnelscope, tmp_path, monkeypatch):
+    import tunnelscope.scanning as scanning
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scanning, "examine", interrupt)
+    ended = tunnelscope("scan", SMALL, "--id", DIGITS, "--out", tmp_path / "r")
+    assert ended.code == 130
+    assert ended.err.strip().splitlines()[-1].startswith("tunnelscope: interrupted")
+    assert "Traceback" not in ended.err
+
+
+def test_debug_shows_the_traceback(tunnelscope):
+    ended = tunnelscope("layers", "zoo:mpl", "--debug")
+    assert ended.code == 2
+    assert "Traceback" in ended.err
+
+
+def test_help_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys; from tunnelscope.cli import main\ntry:\n    main(['scan', '--help'])\nexcept SystemExit:\n    assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
