@@ -20,9 +20,9 @@ def twonn(features: Tensor, discard: float = 0.1) -> float | None:
     is the slope through the origin of -log(1 - i/n) against log μ_(i), ratios ascending, without the
     largest `discard`. Facco, d'Errico, Rodriguez and Laio 2017 (Scientific Reports 7:12140).
 
-    Equal rows count once, so no distance is 0; near-duplicates give large ratios, which fall under
-    `discard` unless they are more than that share. Distances are exact (see `two_nearest`). Time grows as
-    n²·d.
+    Equal rows count once, so no distance is 0. Rows that are nearly equal stay, with very large ratios, and
+    lower the estimate: 1 % of rows with a twin by about 5 %, more than half of `discard` to almost nothing.
+    Distances are exact (see `two_nearest`). Time grows as n²·d.
 
     Args:
         features: (n, d).

@@ -35,7 +35,7 @@ def unbiased_cka(features: Sequence[Tensor]) -> Tensor:
     Returns:
         (L, L) float64, symmetric, between -1 and 1, diagonal exactly 1; about 0 for unrelated layers, where
         the biased estimator would be above. NaN in the row and column of a layer whose HSIC₁ with itself is
-        0: one that is constant, or in which all rows but one are equal.
+        0: one that is constant, or in which all rows but one are equal, for instance.
 
     Raises:
         ValueError: no layer, fewer than 4 rows, layers of different length, or values that are not finite.
