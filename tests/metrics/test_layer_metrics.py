@@ -37,7 +37,7 @@ def test_a_probe_without_weights_leaves_its_metrics_empty_and_says_why():
     assert empty == ["nc3", "nc4", "nc2_harun", "nc3_harun", "nc4_harun"]
     assert len(notes) == 1
     assert notes[0].startswith("nc3, nc4, nc2_harun, nc3_harun, nc4_harun: no value when")
-    assert notes[0].endswith("or when the probe has no weights")
+    assert notes[0].endswith("or when the probe has no weights or only zeros")
 
 
 def test_a_family_that_fails_takes_only_its_own_values_along():

@@ -147,7 +147,7 @@ def _measure(rows: LayerRows) -> dict[str, float | None]:
 _PAPYAN = "Papyan, Han, Donoho 2020, arXiv:2008.08186"
 _HARUN = "Harun, Gallardo, Kanan 2025, arXiv:2502.10691, and its code"
 _MEANS_EDGE = "no value when all class means coincide, so also with one class"
-_PROBE_EDGE = f"{_MEANS_EDGE}, or when the probe has no weights"
+_PROBE_EDGE = f"{_MEANS_EDGE}, or when the probe has no weights or only zeros"
 
 FAMILY = Family(
     name="collapse",
