@@ -147,7 +147,7 @@ def _measure(rows: LayerRows) -> dict[str, float | None]:
 _PAPYAN = "Papyan, Han, Donoho 2020, arXiv:2008.08186"
 _HARUN = "Harun, Gallardo, Kanan 2025, arXiv:2502.10691, and its code"
 _MEANS_EDGE = "no value when all class means coincide, so also with one class"
-_PROBE_EDGE = f"{_MEANS_EDGE}, or when the probe has no weights"
+_PROBE_EDGE = f"{_MEANS_EDGE}, or when the probe has no weights or only zeros"
 
 FAMILY = Family(
     name="collapse",
@@ -158,8 +158,7 @@ FAMILY = Family(
             direction="higher means less collapsed: more spread inside classes against the spread of "
             "class means",
             definition="tr(Σ_W Σ_B⁺)/C, Σ_W = mean over rows of (x - μ_c)(x - μ_c)ᵀ, Σ_B = mean over "
-            "classes of "
-            "(μ_c - μ_G)(μ_c - μ_G)ᵀ, ⁺ the pseudo-inverse",
+            "classes of (μ_c - μ_G)(μ_c - μ_G)ᵀ, ⁺ the pseudo-inverse",
             source=f"{_PAPYAN}, NC1, figure 6",
             edges=_MEANS_EDGE,
         ),
@@ -190,21 +189,20 @@ FAMILY = Family(
         "nc3": Metric(
             title="NC3, self-duality",
             unit="distance, 0 to 2",
-            direction="higher means less collapsed: probe weights and class means point in more "
-            "different directions",
+            direction="higher means less collapsed: probe weights and class means point in more different "
+            "directions",
             definition="‖W/‖W‖_F - M/‖M‖_F‖_F, rows of M = μ_c - μ_G, W of the layer's probe on the "
-            "features as they "
-            "are; the norm, not its square, which the authors' code plots",
-            source=f"{_PAPYAN}, NC3",
+            "features as they are; the norm, not its square, which the authors' code plots",
+            source=f"{_PAPYAN}, NC3, figure 5",
             edges=_PROBE_EDGE,
         ),
         "nc4": Metric(
             title="NC4, disagreement with the nearest class mean",
             unit="share of training rows, 0 to 1",
-            direction="higher means less collapsed: the probe decides more often unlike the nearest "
-            "class mean",
+            direction="higher means less collapsed: the probe decides more often unlike the nearest class "
+            "mean",
             definition="share of training rows x with argmax_c (Wx + b)_c ≠ argmin_c ‖x - μ_c‖",
-            source=f"{_PAPYAN}, NC4 (there on test rows)",
+            source=f"{_PAPYAN}, NC4, figure 7",
             edges=_PROBE_EDGE,
         ),
         "nc2_harun": Metric(

@@ -1,8 +1,8 @@
 """All metrics of one layer; a family that fails takes only its own values along."""
 
+import math
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from tunnelscope.metrics.families import FAMILIES
@@ -56,11 +56,18 @@ def layer_metrics(
             notes.append(f"{family.name} metrics could not be computed: {reason}")
             values.update(dict.fromkeys(family.metrics))
             continue
-        for name, metric in family.metrics.items():
-            values[name] = _finite_or_none(measured[name])
-            if values[name] is None:
-                notes.append(f"{name}: {metric.edges}")
+        found = {name: _finite_or_none(measured[name]) for name in family.metrics}
+        values.update(found)
+        notes.extend(_reasons(family, [name for name, value in found.items() if value is None]))
     return values, notes
+
+
+def _reasons(family: Family, empty: Iterable[str]) -> list[str]:
+    """Return one line for each reason, with the metrics that it leaves without a value."""
+    names_by_reason: dict[str, list[str]] = {}
+    for name in empty:
+        names_by_reason.setdefault(family.metrics[name].edges, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in names_by_reason.items()]
 
 
 def _check_shapes(rows: LayerRows) -> None:
@@ -74,6 +81,4 @@ def _check_shapes(rows: LayerRows) -> None:
 
 
 def _finite_or_none(value: float | None) -> float | None:
-    if value is None or not torch.isfinite(torch.tensor(float(value))):
-        return None
-    return float(value)
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -92,7 +92,7 @@ def _numerical_rank_at(tolerance: str) -> Metric:
         unit="directions, 0 to min(n - 1, d)",
         direction="higher means that the layer spreads the examples over more directions",
         definition=f"number of eigenvalues of the covariance of the test rows above {tolerance} × the "
-        f"largest",
+        "largest",
         source="Masarczyk et al. 2023, arXiv:2305.19753 (tolerance 1e-3)",
         edges="0 when all rows are equal",
     )
@@ -117,8 +117,8 @@ FAMILY = Family(
             title="RankMe",
             unit="directions, 1 to min(n, d)",
             direction="higher means that the features fill more directions, the mean included",
-            definition="exp(-Σ p log p), p the singular values of the test features, not centred, "
-            "divided by their sum",
+            definition="exp(-Σ p log p), p the singular values of the test features, not centred, divided "
+            "by their sum",
             source="Garrido et al. 2023, arXiv:2210.02885, eq. 1 and 2, without the added 1e-7",
             edges="0 when all features are 0",
         ),

@@ -35,7 +35,7 @@ def unbiased_cka(features: Sequence[Tensor]) -> Tensor:
     Returns:
         (L, L) float64, symmetric, between -1 and 1, diagonal exactly 1; about 0 for unrelated layers, where
         the biased estimator would be above. NaN in the row and column of a layer whose HSIC₁ with itself is
-        0: one that is constant, or in which all rows but one are equal.
+        0: one that is constant, or in which all rows but one are equal, for instance.
 
     Raises:
         ValueError: no layer, fewer than 4 rows, layers of different length, or values that are not finite.
@@ -151,8 +151,7 @@ FAMILY = Family(
             direction="higher means that two layers arrange the examples more alike, up to rotation, "
             "scale and offset",
             definition="HSIC₁(K, L)/√(HSIC₁(K, K) HSIC₁(L, L)) over the test rows, K and L the layers' "
-            "linear Gram "
-            "matrices, HSIC₁ the unbiased estimator",
+            "linear Gram matrices, HSIC₁ the unbiased estimator",
             source="Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327, eq. 1-3; HSIC₁ of Song et al. 2012, "
             "JMLR 13:1393",
             edges="no value for a constant layer or one in which all rows but one are equal; needs 4 rows",
