@@ -27,7 +27,7 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], path: str | Path
     misshaped = [key for key in given if given[key].shape != own[key].shape]
     if misshaped:
         shapes = first_few(f"{key} is {shape(given[key])} there, {shape(own[key])} here" for key in misshaped)
-        cure = "give the network the arguments it was trained with, such as ?num_classes=N or ?classes=N"
+        cure = "give the network the arguments it was trained with, such as ?classes=N, ?num_classes=N or ?channels=N"
         raise RequestError(f"{path} does not fit {type(module).__name__}: {shapes}; {cure}")
     for key in given:
         if given[key].is_floating_point() != own[key].is_floating_point():
@@ -42,16 +42,16 @@ def misfit(missing: list[str], unexpected: list[str]) -> str:
     """Name the keys that only the network or only the file has, the file's each with the nearest."""
     parts = []
     if missing:
-        parts.append(f"{len(missing)} missing ({first_few(missing)})")
+        parts.append(f"{len(missing)} missing: {first_few(missing)}")
     if unexpected:
-        parts.append(f"{len(unexpected)} unexpected ({first_few(with_nearest(unexpected, missing))})")
+        parts.append(f"{len(unexpected)} unexpected: {first_few(with_nearest(unexpected, missing))}")
     return "; ".join(parts) + ". Give the weights of this network, or the network of these weights."
 
 
 def with_nearest(keys: list[str], known: list[str]) -> list[str]:
     """Append the nearest known key to each of the first few keys."""
-    near = [difflib.get_close_matches(key, known, n=1, cutoff=0.6) for key in keys[:3]]
-    named = [f"{key}, nearest: {match[0]}" if match else key for key, match in zip(keys, near, strict=False)]
+    near = [difflib.get_close_matches(key, known, n=1, cutoff=0.8) for key in keys[:3]]
+    named = [f"{key} (nearest: {match[0]})" if match else key for key, match in zip(keys, near, strict=False)]
     return named + keys[3:]
 
 

@@ -16,6 +16,8 @@ from tunnelscope.models.userfile import build_from_file
 from tunnelscope.models.weights import KEYWORDS, load_weights, weights_file
 from tunnelscope.models.zoo.build import build_zoo
 
+OWN = "as its function gave them"  # random, unless the function loads some of its own
+
 
 def load_network(
     model: str | nn.Module,
@@ -66,7 +68,7 @@ def load_network(
         overridden = override(network.preprocessing, spec.overrides, repr(model))
         network = replace(network, preprocessing=overridden)
     ready(network.module, model)
-    return with_weights(network, choice, seed)
+    return with_weights(network, choice, seed, "random" if spec.kind != "file.py" else OWN)
 
 
 def choose_weights(weights: str | Path | None, default: str) -> str | Path:
@@ -76,20 +78,20 @@ def choose_weights(weights: str | Path | None, default: str) -> str | Path:
     return str(weights) if str(weights) in KEYWORDS else weights_file(weights)
 
 
-def with_weights(network: Network, choice: str | Path, seed: int) -> Network:
-    """Load the chosen weights into a network, in place, unless it was built with them; say which they are."""
+def with_weights(network: Network, choice: str | Path, seed: int, drawn_by: str = "random") -> Network:
+    """Load the chosen weights into a network, in place, unless it was built with them; say which they are.
+
+    Args:
+        drawn_by: what gave the weights where no file and no pretrained ones are chosen.
+    """
     if choice == "pretrained":
         return network
     if choice != "random":
         fit_weights(network.module, load_weights(choice), choice)
         return replace(network, weights=Path(choice).name)
-    if network.source.partition(":")[0] in ("timm", "torchvision", "zoo"):
-        line = f"{network.source} has random weights (seed {seed}); --weights FILE loads trained ones"
-    else:
-        line = (
-            f"{network.source} has the weights its function gave (seed {seed}); --weights FILE loads others"
-        )
-    return replace(network, weights=f"random (seed {seed})", warnings=(*network.warnings, line))
+    words = f"{drawn_by} (seed {seed})"
+    line = f"the weights of {network.source} are {words}; --weights FILE loads trained ones"
+    return replace(network, weights=words, warnings=(*network.warnings, line))
 
 
 def build_file(spec: ModelSpec, image_shape: tuple[int, int, int] | None, seed: int) -> Network:
@@ -107,6 +109,7 @@ def load_module(
     seed: int,
 ) -> Network:
     """Make a network of a copy of a module; the module itself is left as it is."""
+    model = unwrapped(model)
     name = type(model).__name__
     if weights is not None and str(weights) == "pretrained":
         raise MachineError(
@@ -127,6 +130,14 @@ def load_module(
         with seeded(seed):
             redraw(module, name)
     return with_weights(network, choice, seed)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside what DataParallel and torch.compile put around it."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    return unwrapped(inner) if isinstance(inner, nn.Module) else model
 
 
 def redraw(module: nn.Module, name: str) -> None:

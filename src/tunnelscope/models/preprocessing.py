@@ -152,7 +152,7 @@ def carried_preprocessing(
     warnings = []
     if both.mean is None and both.std is None:
         warnings.append(
-            f"{where} does not say how its images are normalised: they go in scaled to 0..1 and not normalised;"
+            f"{where} does not say how its images are normalised: they go in scaled to 0..1, not normalised;"
             " set ?mean=…&std=… or a `preprocessing` attribute such as {'mean': 0.5, 'std': 0.5, 'size': 32}"
         )
     size = both.size or (image_shape[1:] if image_shape else None)

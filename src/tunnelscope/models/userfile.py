@@ -140,11 +140,13 @@ def place(function: Callable[..., Any], path: Path) -> str:
 
 @contextmanager
 def folder_importable(folder: Path) -> Iterator[None]:
-    """Let files of the folder be imported inside the block, as when a script in it runs."""
-    entry = str(folder.resolve())
+    """Let files of the folder be imported inside the block, as when a script in it runs; none are written."""
+    entry, writes_none = str(folder.resolve()), sys.dont_write_bytecode
     sys.path.insert(0, entry)
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes_none
         if entry in sys.path:
             sys.path.remove(entry)
