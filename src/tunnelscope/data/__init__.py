@@ -1,5 +1,6 @@
 """Sources of labelled images, what networks do to them, and batches of them."""
 
+from tunnelscope.data.arrays import as_split
 from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.load import load_data, unique_keys
 from tunnelscope.data.loader import batches, image_shape
@@ -11,6 +12,7 @@ __all__ = [
     "Images",
     "Preprocessing",
     "Split",
+    "as_split",
     "batches",
     "image_shape",
     "load_data",
