@@ -296,7 +296,7 @@ def _chosen_split(images: object, split: str, seed: int) -> Split:
         if split not in ("train", "test"):
             raise RequestError(f"no split named {split!r}; a data set has train and test")
         return dataset.train if split == "train" else dataset.test
-    return unlabelled(images)
+    return as_split(images)
 
 
 def _on_device(batch: Tensor, device: torch.device) -> Tensor:

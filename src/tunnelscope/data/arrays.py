@@ -1,36 +1,17 @@
-"""Data that is in memory already: arrays, torch Datasets, scikit-learn's digits."""
+"""Data that is in memory already: arrays, lists of images, torch Datasets, scikit-learn's digits."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset
 
-from tunnelscope.data.dataset import Images
-from tunnelscope.data.images import ChosenImages
+from tunnelscope.data.dataset import Images, Split
+from tunnelscope.data.images import ChosenImages, as_image
 from tunnelscope.data.labelled import Labelled, Part, number_values
+from tunnelscope.data.torch_data import DatasetImages, dataset_classes, dataset_labels
 from tunnelscope.errors import RequestError, unknown_name
-
-
-class DatasetImages:
-    """The images of a torch Dataset whose items are images or (image, label, …); float arrays become ready tensors."""
-
-    def __init__(self, dataset: Any, origin: str) -> None:
-        self.dataset, self.origin = dataset, origin
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        item = self.dataset[index]
-        return _as_image(item[0] if isinstance(item, (tuple, list)) else item)
-
-    def where(self, index: int) -> str:
-        """Say which image that is."""
-        return f"image {index} of {self.origin}"
 
 
 class ArrayImages:
@@ -43,11 +24,34 @@ class ArrayImages:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Any:
-        return _as_image(self.images[index])
+        return as_image(self.images[index])
 
-    def where(self, index: int) -> str:
+    def place(self, index: int) -> str:
         """Say which image that is."""
         return f"image {index} of {self.origin}"
+
+
+def as_split(images: Any) -> Split:
+    """Return images as they come, to be read without a test split.
+
+    Args:
+        images: a Split; a torch Dataset; floats that are ready inputs (n, C, H, W) or (n, d); uint8
+            (n, H, W[, C]) or (n, C, H, W); a list of PIL images; or a tuple (images, labels). Labels are 0
+            where none are given.
+
+    Raises:
+        RequestError: what is none of these, or is empty.
+    """
+    if isinstance(images, Split):
+        return images
+    if isinstance(images, Dataset):
+        read = DatasetImages(images, type(images).__name__)
+        return Split(read, np.zeros(len(read), dtype=np.int64))
+    if isinstance(images, tuple) and len(images) == 2:
+        part = read_parts({"": images}, "images").parts[0]
+        return Split(part.read(np.arange(len(part.labels))), part.labels)
+    read = _array_images(images, "images")
+    return Split(read, np.zeros(len(read), dtype=np.int64))
 
 
 def read_parts(parts: dict[str, Any], key: str) -> Labelled:
@@ -59,31 +63,30 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
     Raises:
         RequestError: what is neither, unequal lengths, labels that are no integers or strings.
     """
-    images, labels, names = {}, {}, None
+    images: dict[str, Images] = {}
+    labels: list[np.ndarray] = []
+    names = None
     for split, source in parts.items():
         origin = f"{key} ({split})" if split else key
         if isinstance(source, Dataset):
-            images[split], labels[split] = DatasetImages(source, origin), _dataset_labels(source, origin)
-            names = names or _dataset_classes(source)
+            images[split] = DatasetImages(source, origin)
+            values = _label_values(dataset_labels(source, origin), origin)
+            names = names or dataset_classes(source)
         else:
-            images[split], labels[split] = _pair(source, origin)
-    if len({values.dtype.kind in "US" for values in labels.values()}) > 1:
-        raise RequestError(
-            f"{key}: the labels of one split are strings, of the other integers; give one kind"
-        )
-    values = list(labels.values())
-    fits = names is not None and all(
-        v.dtype.kind == "i" and v.min() >= 0 and v.max() < len(names) for v in values
-    )
-    if names is None or not fits:
-        names, values = number_values(values)
-    return Labelled(
-        names,
-        tuple(
-            Part(split, numbered, partial(ChosenImages, images[split]))
-            for split, numbered in zip(labels, values, strict=True)
-        ),
-    )
+            images[split], values = _pair(source, origin)
+        labels.append(values)
+    if len({values.dtype.kind for values in labels}) > 1:
+        raise RequestError(f"{key}: labels of one split are strings, of the other integers; give one kind")
+    if names is None or not all(_are_numbers_of(values, names) for values in labels):
+        names, labels = number_values(labels)
+    notes = ()
+    if isinstance(next(iter(images.values()))[0], Tensor):
+        notes = ("images are floats: taken as ready inputs, without preprocessing",)
+    cut = [
+        Part(split, values, partial(ChosenImages, images[split]))
+        for split, values in zip(images, labels, strict=True)
+    ]
+    return Labelled(names, tuple(cut), notes)
 
 
 def read_sklearn(name: str) -> Labelled:
@@ -103,19 +106,8 @@ def read_sklearn(name: str) -> Labelled:
     return Labelled(tuple(str(digit) for digit in digits.target_names), (part,))
 
 
-def _as_image(image: Any) -> Any:
-    """Float arrays and tensors are ready inputs; 8-bit tensors and channels-first arrays become (H, W, C)."""
-    if isinstance(image, Tensor):
-        if image.is_floating_point():
-            return image.float()
-        image = image.numpy()
-    if not isinstance(image, np.ndarray):
-        return image
-    if image.dtype.kind == "f":
-        return torch.from_numpy(image).float()
-    if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
-        return image.transpose(1, 2, 0)
-    return image
+def _are_numbers_of(labels: np.ndarray, names: tuple[str, ...]) -> bool:
+    return labels.dtype.kind == "i" and int(labels.min()) >= 0 and int(labels.max()) < len(names)
 
 
 def _pair(source: Any, origin: str) -> tuple[Images, np.ndarray]:
@@ -124,79 +116,39 @@ def _pair(source: Any, origin: str) -> tuple[Images, np.ndarray]:
             f"{origin}: a {type(source).__name__} is no data source; give a path, a hub id, a torch Dataset, "
             'a pair (images, labels), or {"train": …, "test": …} of these'
         )
-    images, labels = source
+    images, values = _array_images(source[0], origin), _label_values(source[1], origin)
+    if len(values) != len(images):
+        raise RequestError(f"{origin}: {len(images)} images, but {len(values)} labels; one label an image")
+    return images, values
+
+
+def _array_images(images: Any, origin: str) -> Images:
     if isinstance(images, (np.ndarray, Tensor)):
         kind = str(images.dtype).removeprefix("torch.")
         if kind != "uint8" and not kind.startswith(("float", "bfloat")):
-            raise RequestError(
-                f"{origin}: images are {kind}; give uint8 (0 to 255), or floats that are ready inputs"
+            raise RequestError(f"{origin}: {kind} images; give uint8 (0 to 255), or floats as ready inputs")
+        if images.ndim not in ((3, 4) if kind == "uint8" else (2, 3, 4)):
+            wanted = (
+                "(n, H, W), (n, H, W, C) or (n, C, H, W)" if kind == "uint8" else "(n, C, H, W) or (n, d)"
             )
-        if kind == "uint8" and images.ndim not in (3, 4):
-            raise RequestError(
-                f"{origin}: image shape {tuple(images.shape)}; wanted (n, H, W), (n, H, W, C) or (n, C, H, W)"
-            )
-    elif not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-        raise RequestError(f"{origin}: a {type(images).__name__} is no array or list of images")
-    values = _label_values(labels, origin)
-    if len(values) != len(images):
-        raise RequestError(f"{origin}: {len(images)} images, but {len(values)} labels; one label an image")
-    return ArrayImages(images, origin), values
+            raise RequestError(f"{origin}: images of shape {tuple(images.shape)}; wanted {wanted}")
+    elif isinstance(images, (str, dict)) or not (
+        hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    ):
+        raise RequestError(
+            f"{origin}: a {type(images).__name__} is no array, list of images or torch Dataset"
+        )
+    if not len(images):
+        raise RequestError(f"{origin}: there are no images; at least one is needed")
+    return ArrayImages(images, origin)
 
 
 def _label_values(labels: Any, origin: str) -> np.ndarray:
     values = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.ndim != 1 or not len(values):
         raise RequestError(f"{origin}: labels have shape {values.shape}; wanted one a row, (n,), n above 0")
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+    if values.dtype.kind in "OT" and all(isinstance(value, str) for value in values):
         values = values.astype(str)
-    if values.dtype.kind not in "iuUS":
+    if values.dtype.kind not in "iuU":
         raise RequestError(f"{origin}: labels are {values.dtype}; labels are integers or strings")
-    return values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(str)
-
-
-def _dataset_labels(dataset: Any, origin: str) -> np.ndarray:
-    """Labels as the Dataset lists them, where it does and item 0 agrees, else by reading all items."""
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise RequestError(
-            f"{origin}: a Dataset without a length cannot be split or counted; give one with __len__"
-        )
-    if not len(dataset):
-        raise RequestError(f"{origin} is empty; it needs rows")
-    listed = _listed_labels(dataset)
-    if (
-        listed is not None
-        and len(listed) == len(dataset)
-        and int(listed[0]) == int(_item(dataset, 0, origin))
-    ):
-        return _label_values(listed, origin)
-    return _label_values([_item(dataset, index, origin) for index in range(len(dataset))], origin)
-
-
-def _item(dataset: Any, index: int, origin: str) -> Any:
-    try:
-        label = dataset[index][1]
-    except Exception as error:  # a user's Dataset raises what it likes
-        said = f"{type(error).__name__}: {error}"
-        raise RequestError(f"{origin}: item {index} is no (image, label): {said}") from error
-    return label.item() if isinstance(label, (Tensor, np.generic)) else label
-
-
-def _listed_labels(dataset: Any) -> Sequence[int] | np.ndarray | None:
-    if isinstance(dataset, Subset):
-        inner = _listed_labels(dataset.dataset)
-        return None if inner is None else np.asarray(inner)[np.asarray(dataset.indices, dtype=np.int64)]
-    if getattr(dataset, "target_transform", None) is not None:
-        return None
-    for name in ("targets", "labels"):
-        listed = getattr(dataset, name, None)
-        if isinstance(listed, (list, tuple, np.ndarray, Tensor)):
-            values = np.asarray(listed)
-            return values if values.ndim == 1 and values.dtype.kind in "iu" else None
-    return None
-
-
-def _dataset_classes(dataset: Any) -> tuple[str, ...] | None:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    classes = getattr(dataset, "classes", None)
-    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None
+    return values.astype(np.int64) if values.dtype.kind in "iu" else values

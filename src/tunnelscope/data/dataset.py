@@ -14,7 +14,7 @@ from tunnelscope.errors import RequestError
 class Images(Protocol):
     """Images by number: a PIL image, a uint8 array (H, W[, C]), or a float tensor: a ready model input.
 
-    A sequence may also have `where(index) -> str`, which says in words which image that is.
+    A sequence may also have `place(index) -> str`, which says in words which image that is.
     """
 
     def __len__(self) -> int:

@@ -17,9 +17,9 @@ from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.errors import RequestError, TunnelscopeError
 
 
-def where(images: Images, index: int) -> str:
+def place_of(images: Images, index: int) -> str:
     """Say which image that is: `row 17 of cifar10 (train)`, or its path."""
-    says: Callable[[int], str] | None = getattr(images, "where", None)
+    says: Callable[[int], str] | None = getattr(images, "place", None)
     return says(index) if says else f"image {index}"
 
 
@@ -45,10 +45,10 @@ class EncodedImages:
     def __getitem__(self, index: int) -> Image.Image:
         data = self._data(index)
         if data is None:
-            raise RequestError(f"{self.where(index)} holds no image (null); take the row out")
-        return decode(data, self.where(index))
+            raise RequestError(f"{self.place(index)} holds no image (null); take the row out")
+        return decode(data, self.place(index))
 
-    def where(self, index: int) -> str:
+    def place(self, index: int) -> str:
         """Say which image that is."""
         return f"row {self.rows[index]} of {self.origin}"
 
@@ -72,9 +72,9 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return decode(self.paths[index], self.where(index))
+        return decode(self.paths[index], self.place(index))
 
-    def where(self, index: int) -> str:
+    def place(self, index: int) -> str:
         """Say which image that is."""
         return f"{self.paths[index]} of {self.origin}"
 
@@ -91,10 +91,10 @@ class ChosenImages:
     def __getitem__(self, index: int) -> Any:
         return self.images[int(self.rows[index])]
 
-    def where(self, index: int) -> str:
+    def place(self, index: int) -> str:
         """Say which image that is."""
         row = int(self.rows[index])
-        return f"image {row} of {self.origin}" if self.origin else where(self.images, row)
+        return f"image {row} of {self.origin}" if self.origin else place_of(self.images, row)
 
 
 class ResizedImages:
@@ -109,12 +109,12 @@ class ResizedImages:
     def __getitem__(self, index: int) -> Image.Image:
         image = self.images[index]
         if isinstance(image, torch.Tensor):
-            raise RequestError(f"{self.where(index)} is a ready model input; size= is for images")
+            raise RequestError(f"{self.place(index)} is a ready model input; size= is for images")
         return as_eight_bit(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
 
-    def where(self, index: int) -> str:
+    def place(self, index: int) -> str:
         """Say which image that is."""
-        return where(self.images, index)
+        return place_of(self.images, index)
 
 
 def decode(data: bytes | Path, place: str) -> Image.Image:
@@ -146,3 +146,22 @@ def _reason(error: Exception, data: bytes | Path) -> str:
     except OSError:
         return said
     return f"{said}: it looks like {looks_like(head).replace('an empty file', 'no data at all')}"
+
+
+def as_image(image: Any) -> Any:
+    """Return what a user's sequence holds in one of the forms that the loader takes.
+
+    Float arrays and tensors are ready inputs and become float32 tensors; 8-bit tensors and channels-first
+    arrays become arrays (H, W, C); anything else (PIL images, arrays (H, W[, C])) stays what it is.
+    """
+    if isinstance(image, torch.Tensor):
+        if image.is_floating_point():
+            return image.float()
+        image = image.cpu().numpy()
+    if not isinstance(image, np.ndarray):
+        return image
+    if image.dtype.kind == "f":
+        return torch.from_numpy(image).float()
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+        return image.transpose(1, 2, 0)
+    return image

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.data.dataset import Images, Split
-from tunnelscope.data.images import where
+from tunnelscope.data.images import place_of
 from tunnelscope.data.transforms import Preprocessing, as_eight_bit, fit_image, normalise
 from tunnelscope.errors import RequestError
 
@@ -116,7 +116,7 @@ def _prepare(
 def _prepare_one(
     images: Images, preprocessing: Preprocessing | None, index: int, keep_raw: bool
 ) -> _Prepared:
-    place = where(images, index)
+    place = place_of(images, index)
     try:
         image = images[index]
         if isinstance(image, Tensor):
@@ -139,14 +139,14 @@ def _collate(
     if preprocessing is not None and not any(isinstance(one, Tensor) for one in collected):
         return normalise(np.stack(collected), preprocessing)  # type: ignore[arg-type]
     tensors = [
-        one if isinstance(one, Tensor) else normalise(one[None], _given(preprocessing))[0]
+        one if isinstance(one, Tensor) else normalise(np.stack([one]), _given(preprocessing))[0]
         for one in collected
     ]
     shapes = {tuple(one.shape) for one in tensors}
     if len(shapes) > 1:
         listed = ", ".join(map(str, sorted(shapes)))
         raise RequestError(
-            f"inputs up to {where(images, last)} have different shapes: {listed}; one batch, one shape"
+            f"inputs up to {place_of(images, last)} have different shapes: {listed}; one batch, one shape"
         )
     return torch.stack(tensors)
 

@@ -50,10 +50,10 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
     image = _image_column(schema, options.image, key)
     label = _label_column(schema, options.label, image, key)
     for table in tables[1:]:
-        if not {image, label} <= set(table.schema.names):
-            raise RequestError(
-                f"{key}: the {table.name} split lacks column {image!r} or {label!r} of {tables[0].name}"
-            )
+        lacking = [name for name in (image, label) if name not in table.schema.names]
+        if lacking:
+            has = _list(table.schema.names)
+            raise RequestError(f"{key}: the {table.name} split lacks column {lacking[0]!r}; it has: {has}")
     columns = [_checked_labels(table, label, key) for table in tables]
     names = _class_names(schema, label)
     if any(_class_names(table.schema, label) != names for table in tables[1:]):

@@ -78,7 +78,7 @@ def preprocess(image: Image.Image | np.ndarray, preprocessing: Preprocessing) ->
     Raises:
         RequestError: an image whose pixels have no agreed scale (float images, integers other than uint8).
     """
-    return normalise(fit_image(image, preprocessing)[None], preprocessing)[0]
+    return normalise(np.stack([fit_image(image, preprocessing)]), preprocessing)[0]
 
 
 def fit_image(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
