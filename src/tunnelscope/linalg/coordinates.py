@@ -2,7 +2,7 @@
 
 A gradient method sees the features only through their covariance, and that of a layer spans many orders of
 magnitude. Rotated to its eigenvectors and divided by the square roots of its eigenvalues, it is nearly the
-identity; the squared norm of the weights stays a weighted sum of squares, because the rotation is orthonormal.
+identity; the squared norm of the weights stays a weighted sum of squares, as the rotation is orthonormal.
 """
 
 from dataclasses import dataclass

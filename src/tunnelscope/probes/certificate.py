@@ -1,9 +1,9 @@
 """A bound on how far a point of a multinomial logistic regression is from its optimum.
 
 Write q for the probabilities at [W | b], y for the one-hot labels, π for the class frequencies,
-A = mean (q − y) xᵀ, a = mean (q − y), M = mean y xᵀ, and H for the entropy. For row distributions q' whose mean
-is π the dual value mean H(q') − ‖A(q')‖²/(2λ) is at most the optimum F*. The q at hand misses π by a, so mix in
-one distribution r, the same in each row:
+A = mean (q − y) xᵀ, a = mean (q − y), M = mean y xᵀ, and H for the entropy. For row distributions q' whose
+mean is π the dual value mean H(q') − ‖A(q')‖²/(2λ) is at most the optimum F*. The q at hand misses π by a, so
+mix in one distribution r, the same in each row:
 
     q' = (1 − θ) q + θ r,   θ = max_c a_c / (π_c + a_c),   r = π − (1/θ − 1) a.
 

@@ -14,9 +14,9 @@ from tunnelscope.errors import RequestError
 from tunnelscope.linalg.coordinates import Coordinates, whitened
 from tunnelscope.linalg.lbfgs import Memory
 from tunnelscope.linalg.standardise import measure
-from tunnelscope.probes.heldout import HeldOut, heldout_rows
+from tunnelscope.probes.heldout import NOTHING_HELD_OUT, HeldOut, heldout_rows
+from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.penalty import Choice, PathSettings, choose_penalty
-from tunnelscope.probes.probe import LinearProbe
 from tunnelscope.probes.regression import Regression
 from tunnelscope.probes.rows import Rows
 from tunnelscope.probes.solve import Solution, solve
@@ -63,9 +63,7 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
     if penalty is None:
         parts = heldout_rows(rows.labels, settings.seed)
         if len(parts.heldout) == 0:
-            raise RequestError(
-                "no rows can be held out to choose a penalty: each class has one; give penalty="
-            )
+            raise RequestError(NOTHING_HELD_OUT)
         choice, start = _path(regression, coordinates, parts, settings)
         penalty = choice.penalty
     solution = _solve(rows.features, regression, coordinates, start, penalty, settings)
@@ -121,7 +119,7 @@ def _solve(
     penalty: float,
     settings: ExactSettings,
 ) -> Solution:
-    """Solve in float32, and go on in float64 where the tolerance asks for it or rounding stopped the descent."""
+    """Solve in float32, then in float64 where the tolerance asks for it or rounding stopped the descent."""
     aim = max(settings.tolerance, FLOAT32_TOLERANCE)
     solution = solve(regression, coordinates, start, penalty, aim, Memory(), settings.most_evaluations)
     if solution.gap <= settings.tolerance and settings.tolerance >= FLOAT32_TOLERANCE:

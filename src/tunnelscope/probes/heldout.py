@@ -7,6 +7,8 @@ from torch import Tensor
 
 from tunnelscope.linalg.generators import named_generator
 
+NOTHING_HELD_OUT = "no rows can be held out to choose a penalty: each class has a single row; give penalty="
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:

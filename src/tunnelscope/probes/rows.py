@@ -52,9 +52,7 @@ def training_rows(
     where = f"layer {layer!r}: " if layer else ""
     features, labels = finite_features(features, where), _whole_labels(labels, where)
     if len(features) != len(labels):
-        raise RequestError(
-            f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row"
-        )
+        raise _uneven(features, labels, where)
     found = int(labels.max()) + 1
     if class_names is not None and classes is not None and len(class_names) != classes:
         raise RequestError(f"{where}{len(class_names)} class names for {classes} classes; give one a class")
@@ -65,31 +63,34 @@ def training_rows(
             f"{where}all {len(labels)} training labels are {int(labels[0])}; a probe tells classes apart, "
             "give rows of at least two"
         )
-    names = (
-        tuple(str(name) for name in class_names)
-        if class_names is not None
-        else tuple(map(str, range(classes)))
-    )
-    return Rows(features, labels.to(features.device), names)
+    names = range(classes) if class_names is None else class_names
+    return Rows(features, labels.to(features.device), tuple(str(name) for name in names))
 
 
-def test_rows(features: Any, labels: Any, width: int, class_names: tuple[str, ...], layer: str = "") -> Rows:
+def scoring_rows(
+    features: Any, labels: Any, width: int, class_names: tuple[str, ...], layer: str = ""
+) -> Rows:
     """Check what a probe of `width` features is to be scored on. Raises RequestError."""
     where = f"layer {layer!r}: test rows: " if layer else "test rows: "
-    features, labels = finite_features(features, where), _whole_labels(labels, where)
-    if features.shape[1] != width:
-        raise RequestError(f"{where}{features.shape[1]} features, but the probe was fitted on {width}")
+    features, labels = scoring_features(features, width, layer), _whole_labels(labels, where)
     if len(features) != len(labels):
-        raise RequestError(
-            f"{where}{len(features)} rows of features but {len(labels)} labels; one label a row"
-        )
+        raise _uneven(features, labels, where)
     _check_range(labels, len(class_names), where)
     return Rows(features, labels.to(features.device), class_names)
 
 
+def scoring_features(features: Any, width: int, layer: str = "") -> Tensor:
+    """Check the features that a probe of `width` features is to read. Raises RequestError."""
+    where = f"layer {layer!r}: test rows: " if layer else "test rows: "
+    features = finite_features(features, where)
+    if features.shape[1] != width:
+        raise RequestError(f"{where}{features.shape[1]} features, but the probe was fitted on {width}")
+    return features
+
+
 def finite_features(features: Any, where: str = "") -> Tensor:
     """Return features as a float32 or float64 tensor (n, d). Raises RequestError."""
-    features = torch.as_tensor(features).detach()
+    features = _tensor(features, "features", where)
     if features.ndim != 2:
         raise RequestError(f"{where}features have shape {tuple(features.shape)}; give (rows, features)")
     if features.dtype not in (torch.float32, torch.float64):
@@ -103,15 +104,28 @@ def finite_features(features: Any, where: str = "") -> Tensor:
         rows, columns = bad.any(dim=1).nonzero().flatten(), bad.any(dim=0).nonzero().flatten()
         if len(rows):
             raise RequestError(
-                f"{where}features are not finite in {len(rows)} of {len(features)} rows (first: {int(rows[0])}) "
-                f"and {len(columns)} of {features.shape[1]} columns (first: {int(columns[0])}); leave these "
-                "rows out or look for an overflow in that layer"
+                f"{where}features are not finite in {len(rows)} of {len(features)} rows "
+                f"(first: {int(rows[0])}) and {len(columns)} of {features.shape[1]} columns "
+                f"(first: {int(columns[0])}); leave these rows out or look for an overflow in that layer"
             )
     return features
 
 
+def _tensor(values: Any, what: str, where: str) -> Tensor:
+    try:
+        return torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(f"{where}{what} are no numbers ({error}); give a tensor or an array") from None
+
+
+def _uneven(features: Tensor, labels: Tensor, where: str) -> RequestError:
+    return RequestError(
+        f"{where}{len(features)} rows of features but {len(labels)} labels; give one label a row"
+    )
+
+
 def _whole_labels(labels: Any, where: str) -> Tensor:
-    labels = torch.as_tensor(labels).detach()
+    labels = _tensor(labels, "labels", where)
     if labels.ndim != 1 or len(labels) == 0:
         raise RequestError(f"{where}labels have shape {tuple(labels.shape)}; give one whole number a row")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:

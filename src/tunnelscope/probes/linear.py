@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from tunnelscope.linalg.standardise import row_blocks
 from tunnelscope.probes.intervals import wilson
-from tunnelscope.probes.rows import Rows, finite_features, test_rows
+from tunnelscope.probes.rows import Rows, scoring_features, scoring_rows
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Probe:
 
     def scores(self, features: Any, labels: Any) -> Scores:
         """Return accuracy, interval, balanced accuracy and loss on test rows. Raises RequestError."""
-        rows = test_rows(features, labels, self.width, self.class_names, self.layer)
+        rows = scoring_rows(features, labels, self.width, self.class_names, self.layer)
         predicted, losses = self._judge(rows.features, rows.labels)
         return _scores(rows, predicted, losses)
 
@@ -100,9 +101,16 @@ class Probe:
         """Return the same probe with its numbers on these test rows filled in."""
         return replace(self, **vars(self.scores(features, labels)))
 
+    def save(self, path: str | Path) -> None:
+        """Write the probe as safetensors, see `tunnelscope.probes.saving`."""
+        from tunnelscope.probes.saving import (
+            save_probe,  # it knows all kinds of probes, so it comes after them
+        )
+
+        save_probe(self, path)
+
     def _checked(self, features: Any) -> Tensor:
-        labels = torch.zeros(len(features), dtype=torch.int64)
-        return test_rows(finite_features(features), labels, self.width, self.class_names, self.layer).features
+        return scoring_features(features, self.width, self.layer)
 
     def _judge(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return each row's predicted class and, given labels, its cross-entropy if there is one."""

@@ -1,0 +1,114 @@
+"""Probes on all layers at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from torch import Tensor
+
+from tunnelscope.errors import RequestError
+from tunnelscope.probes.knn import KnnProbe
+from tunnelscope.probes.linear import LinearProbe
+from tunnelscope.probes.protocols import fit_probe
+
+AnyProbe = LinearProbe | KnnProbe
+
+
+@overload
+def probe(
+    features: Mapping[str, Any],
+    labels: Any,
+    *,
+    test: tuple[Mapping[str, Any], Any] | None = None,
+    protocol: str = "exact",
+    tolerance: float = 1e-3,
+    penalty: float | None = None,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[str, AnyProbe], None] | None = None,
+) -> dict[str, AnyProbe]: ...
+
+
+@overload
+def probe(
+    features: Tensor | np.ndarray,
+    labels: Any,
+    *,
+    test: tuple[Any, Any] | None = None,
+    protocol: str = "exact",
+    tolerance: float = 1e-3,
+    penalty: float | None = None,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[str, AnyProbe], None] | None = None,
+) -> AnyProbe: ...
+
+
+def probe(
+    features: Any,
+    labels: Any,
+    *,
+    test: tuple[Any, Any] | None = None,
+    protocol: str = "exact",
+    tolerance: float = 1e-3,
+    penalty: float | None = None,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[str, AnyProbe], None] | None = None,
+) -> dict[str, AnyProbe] | AnyProbe:
+    """Fit a probe on each layer's features and score it on the test rows.
+
+    Args:
+        features: layer name → (n, d) features of the training rows; or the features of one layer.
+        labels: (n,), whole numbers from 0, the same rows.
+        test: the same for the test rows, `(features, labels)`; None leaves the probes without test numbers.
+        protocol, tolerance, penalty, seed: as for `fit_probe`.
+        class_names: in the order of the labels; without them there are as many classes as the labels of
+            training and test rows show.
+        progress: called with a layer's name and its probe when it is done.
+
+    Returns:
+        layer name → probe, in the order of `features`; one probe for the features of one layer.
+
+    Raises:
+        RequestError: a layer's rows cannot be fitted or scored (the layer is named).
+    """
+    single = not isinstance(features, Mapping)
+    layers: Mapping[str, Any] = {"": features} if single else features
+    if not layers:
+        raise RequestError("no layers to probe: the features are an empty mapping")
+    test_layers: dict[str, Any] | None = None
+    if test is not None:
+        test_layers = {"": test[0]} if single else dict(test[0])
+        for name in layers:
+            if name not in test_layers:
+                raise RequestError(f"the test features lack layer {name!r}; record the same layers for both")
+    classes = None if class_names is not None else _classes(labels, None if test is None else test[1])
+    probes: dict[str, AnyProbe] = {}
+    for name, layer_features in layers.items():
+        fitted = fit_probe(
+            layer_features,
+            labels,
+            protocol=protocol,
+            classes=classes,
+            class_names=class_names,
+            tolerance=tolerance,
+            penalty=penalty,
+            seed=seed,
+            layer=name,
+        )
+        if test is not None and test_layers is not None:
+            fitted = fitted.scored(test_layers[name], test[1])
+        probes[name] = fitted
+        if progress is not None:
+            progress(name, fitted)
+    return probes[""] if single else probes
+
+
+def _classes(labels: Any, test_labels: Any) -> int | None:
+    """Return how many classes the labels show; None leaves labels that are no numbers to the checks."""
+    try:
+        largest = [int(max(part)) for part in (labels, test_labels) if part is not None and len(part)]
+    except (TypeError, ValueError):
+        return None
+    return max(largest) + 1 if largest and max(largest) >= 0 else None

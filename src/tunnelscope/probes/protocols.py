@@ -1,0 +1,104 @@
+"""The protocols a probe can be fitted by, each under a fixed name; a changed default is a new name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.probes.exact import ExactSettings, fit_exact
+from tunnelscope.probes.knn import KnnProbe, fit_knn
+from tunnelscope.probes.linear import LinearProbe
+from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, fit_recipe
+from tunnelscope.probes.ridge import fit_ridge
+from tunnelscope.probes.rows import Rows, training_rows
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is asked of a protocol.
+
+    Attributes:
+        tolerance: certified relative gap, for `exact`.
+        penalty: for `exact` and `ridge`; None: chosen on held-out rows.
+        seed: of all draws.
+    """
+
+    tolerance: float = 1e-3
+    penalty: float | None = None
+    seed: int = 0
+
+
+def _exact(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
+    exact = ExactSettings(tolerance=settings.tolerance, penalty=settings.penalty, seed=settings.seed)
+    return fit_exact(rows, exact, layer)
+
+
+def _ridge(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
+    return fit_ridge(rows, settings.seed, settings.penalty, layer)
+
+
+def _knn(rows: Rows, settings: FitSettings, layer: str) -> KnnProbe:
+    _refuse_penalty("knn/v1", settings)
+    return fit_knn(rows, settings.seed, layer)
+
+
+def _masarczyk2023(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
+    _refuse_penalty(MASARCZYK2023.protocol, settings)
+    return fit_recipe(rows, MASARCZYK2023, settings.seed, layer)
+
+
+def _harun2024(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
+    _refuse_penalty(HARUN2024.protocol, settings)
+    return fit_recipe(rows, HARUN2024, settings.seed, layer)
+
+
+def _refuse_penalty(protocol: str, settings: FitSettings) -> None:
+    if settings.penalty is not None:
+        raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
+
+
+PROTOCOLS: dict[str, Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]] = {
+    "exact/v1": _exact,
+    "ridge/v1": _ridge,
+    "knn/v1": _knn,
+    "masarczyk2023/v1": _masarczyk2023,
+    "harun2024/v1": _harun2024,
+}
+
+
+def protocol_name(name: str) -> str:
+    """Return the full name of a protocol; the short one means its newest version. Raises RequestError."""
+    versions = [full for full in PROTOCOLS if name in (full, full.split("/")[0])]
+    if not versions:
+        raise unknown_name("probe protocol", name, [full.split("/")[0] for full in PROTOCOLS])
+    return versions[-1]
+
+
+def fit_probe(
+    features: Any,
+    labels: Any,
+    *,
+    protocol: str = "exact",
+    classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    tolerance: float = 1e-3,
+    penalty: float | None = None,
+    seed: int = 0,
+    layer: str = "",
+) -> LinearProbe | KnnProbe:
+    """Fit one probe on training rows.
+
+    Args:
+        features: (n, d), raw: what a protocol wants standardised it standardises itself.
+        labels: (n,), whole numbers from 0.
+        protocol: a name of `PROTOCOLS`, full or short.
+        classes, class_names: all classes there are, also those without a training row.
+        tolerance, penalty, seed: see `FitSettings`.
+        layer: kept in the probe and named in messages.
+
+    Raises:
+        RequestError: unknown protocol, or rows that cannot be fitted.
+    """
+    fit = PROTOCOLS[protocol_name(protocol)]
+    rows = training_rows(features, labels, classes, class_names, layer)
+    return fit(rows, FitSettings(tolerance, penalty, seed), layer)

@@ -1,0 +1,122 @@
+"""`ridge/v1`: one-hot targets regressed on standardised features, in closed form.
+
+Minimises mean ‖y − W x − b‖² + penalty ‖W‖² (scikit-learn's `Ridge(alpha=penalty * n)`). The penalty is the
+one of half decades from 1e-6 to 1e4 with the smallest squared error on held-out rows; in the eigenvectors of
+the covariance each of them costs a division. Outputs are scores, not log-probabilities: the loss of a ridge
+probe says little.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tunnelscope.errors import RequestError
+from tunnelscope.linalg.standardise import Standardisation, measure, row_blocks
+from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
+from tunnelscope.probes.linear import LinearProbe
+from tunnelscope.probes.rows import Rows
+
+PROTOCOL = "ridge/v1"
+PENALTIES = tuple(10 ** (half / 2) for half in range(-12, 9))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Sums over rows x and one-hot targets y, float64: of x, y, x xᵀ and x yᵀ."""
+
+    count: int
+    x: Tensor
+    y: Tensor
+    xx: Tensor
+    xy: Tensor
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        total = (self.xx + other.xx, self.xy + other.xy)
+        return _Moments(self.count + other.count, self.x + other.x, self.y + other.y, *total)
+
+    def centred(self) -> tuple[Tensor, Tensor]:
+        """Return the covariance and the cross-covariance."""
+        mean_x, mean_y = self.x / self.count, self.y / self.count
+        cross = self.xy / self.count - torch.outer(mean_x, mean_y)
+        return self.xx / self.count - torch.outer(mean_x, mean_x), cross
+
+
+def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = "") -> LinearProbe:
+    """Fit the probe in float64.
+
+    Raises:
+        RequestError: the penalty is not above 0, or no row can be held out to choose it.
+    """
+    if penalty is not None and not 0 < penalty < float("inf"):
+        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+    scaling = measure(rows.features)
+    span, solver, inner = None, rows, scaling
+    if rows.features.shape[1] > len(rows.features):  # the optimum lies in the span of the rows
+        span, triangle = torch.linalg.qr(scaling.apply(rows.features).T)
+        inner = Standardisation(torch.zeros_like(triangle[0]), torch.ones_like(triangle[0]))
+        solver = Rows(triangle.T, rows.labels, rows.class_names)
+    parts = heldout_rows(rows.labels, seed)
+    fit, heldout = solver.take(parts.fit), solver.take(parts.heldout)
+    moments, accuracy, loss = _moments(fit, inner), None, None
+    if len(parts.heldout):
+        candidates = PENALTIES if penalty is None else (penalty,)
+        penalty, accuracy, loss = _choose(moments, heldout, inner, candidates)
+        moments = moments + _moments(heldout, inner)
+    if penalty is None:
+        raise RequestError(NOTHING_HELD_OUT)
+    covariance, cross = moments.centred()
+    covariance.diagonal().add_(penalty)
+    weights = torch.linalg.solve(covariance, cross)
+    bias = (moments.y - moments.x @ weights) / moments.count
+    weights = weights if span is None else span @ weights
+    absent = moments.y == 0
+    return LinearProbe(
+        weights=weights.T.float().contiguous(),
+        bias=torch.where(absent, float("-inf"), bias).float(),
+        mean=scaling.mean,
+        scale=scaling.scale,
+        class_names=rows.class_names,
+        protocol=PROTOCOL,
+        n_train=len(rows.labels),
+        seed=seed,
+        layer=layer,
+        penalty=penalty,
+        heldout_accuracy=accuracy,
+        heldout_loss=loss,
+    )
+
+
+def _moments(rows: Rows, scaling: Standardisation) -> _Moments:
+    width, classes = rows.features.shape[1], len(rows.class_names)
+    x, y = rows.features.new_zeros(width).double(), rows.features.new_zeros(classes).double()
+    xx, xy = x.new_zeros(width, width), x.new_zeros(width, classes)
+    for block in row_blocks(*rows.features.shape):
+        standardised = scaling.apply(rows.features[block])
+        targets = F.one_hot(rows.labels[block], classes).double()
+        x, y = x + standardised.sum(dim=0), y + targets.sum(dim=0)
+        xx.addmm_(standardised.T, standardised)
+        xy.addmm_(standardised.T, targets)
+    return _Moments(len(rows.labels), x, y, xx, xy)
+
+
+def _choose(
+    moments: _Moments, heldout: Rows, scaling: Standardisation, penalties: tuple[float, ...]
+) -> tuple[float, float, float]:
+    """Return the penalty with the least squared error on held-out rows, its accuracy and cross-entropy."""
+    covariance, cross = moments.centred()
+    variances, directions = torch.linalg.eigh(covariance)
+    variances, cross = variances.clamp_min(0)[:, None], directions.T @ cross
+    rows = (scaling.apply(heldout.features) - moments.x / moments.count) @ directions
+    targets = F.one_hot(heldout.labels, len(heldout.class_names)).double()
+    mean = moments.y / moments.count
+    best = (float("inf"), 0.0, 0.0, 0.0)
+    for penalty in penalties:
+        outputs = torch.addmm(mean, rows, cross / (variances + penalty))
+        error = float((outputs - targets).square().sum(dim=1).mean())
+        if error < best[0]:
+            outputs = outputs.masked_fill(moments.y == 0, float("-inf"))
+            accuracy = float((outputs.argmax(dim=1) == heldout.labels).double().mean())
+            best = (error, penalty, accuracy, float(F.cross_entropy(outputs, heldout.labels)))
+    return best[1:]
