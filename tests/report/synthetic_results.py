@@ -5,10 +5,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COLUMNS = (
-    "run model weights layer layer_b layer_index depth_fraction read_point pool dataset role split quantity "
-    "value low high n_train n_test seed protocol"
-).split()
+COLUMNS = [
+    *(
+        "run",
+        "model",
+        "weights",
+        "layer",
+        "layer_b",
+        "layer_index",
+        "depth_fraction",
+        "read_point",
+        "pool",
+        "dataset",
+    ),
+    *("role", "split", "quantity", "value", "low", "high", "n_train", "n_test", "seed", "protocol"),
+]
 N_TEST = 2000
 
 
@@ -80,8 +91,18 @@ def synthetic_results(
                 add(quantity, max(1, round(rank * factor)), split="test", protocol="covariance>1e-3", **at)
             add("effective_rank", 2 + rank * 0.42, split="test", protocol="covariance", **at)
             add("rankme", 3 + rank * 0.8, split="test", protocol="singular", **at)
-            add("within_variance", 5.0 * np.exp(-(3 - 0.8 * place) * index / len(names)) + 0.1, split="train", **at)
-            add("between_variance", 0.4 / (1 + place) * np.exp((1.5 - 0.4 * place) * index / len(names)), split="train", **at)
+            add(
+                "within_variance",
+                5.0 * np.exp(-(3 - 0.8 * place) * index / len(names)) + 0.1,
+                split="train",
+                **at,
+            )
+            add(
+                "between_variance",
+                0.4 / (1 + place) * np.exp((1.5 - 0.4 * place) * index / len(names)),
+                split="train",
+                **at,
+            )
             add("nc1", 30 * np.exp(-(4 - place) * index / len(names)) + 0.05, split="train", **at)
             add("twonn", 8 + (20 + 3 * place) * max(shape, 0), split="test", **at)
             for index_b, name_b in enumerate(names[index - 1 :], start=index):

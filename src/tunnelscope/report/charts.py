@@ -70,8 +70,7 @@ def accuracy_chart(
         points,
         *best_marks(base, frame, colour),
     ]
-    chart = alt.layer(*marks, data=tidy).properties(width="container", height=height)
-    return chart.add_params(parts.layer_names(frame, "pixels"), parts.point_size(frame))
+    return parts.layered(marks, tidy, height, [parts.layer_names(frame, "pixels"), parts.point_size(frame)])
 
 
 def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[float]:
@@ -105,10 +104,18 @@ def best_marks(base: alt.Chart, frame: Frame, colour: alt.Color) -> list[alt.Cha
     marks = [best.mark_point(**ring, aria=False).encode(color=colour)]
     name = "length(datum.layer) > 18 ? 'layer ' + datum.layer_index : datum.layer"
     edge = 0.08 * frame.count
-    side = f"datum.layer_index > {frame.count - edge} ? 'right' : datum.layer_index < {edge} ? 'left' : 'center'"
+    side = (
+        f"datum.layer_index > {frame.count - edge} ? 'right' : datum.layer_index < {edge} ? 'left' : 'center'"
+    )
     for where, baseline, dy in [("above", "bottom", -10), ("below", "top", 11)]:
         text = best.transform_filter(f"datum.label_at == '{where}'").transform_calculate(label=name)
-        place: dict[str, Any] = {"baseline": baseline, "dy": dy, "fontSize": 11.5, "fontWeight": 600, "aria": False}
+        place: dict[str, Any] = {
+            "baseline": baseline,
+            "dy": dy,
+            "fontSize": 11.5,
+            "fontWeight": 600,
+            "aria": False,
+        }
         place["align"] = alt.ExprRef(side)
         marks.append(text.mark_text(style="halo", **place).encode(text="label:N"))
         marks.append(text.mark_text(**place).encode(text="label:N", color=colour))
@@ -138,7 +145,11 @@ def depth_chart(
     """
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
-    y = log_axis(tidy["value"], title) if log else alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5))
+    y = (
+        log_axis(tidy["value"].tolist(), title)
+        if log
+        else alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5))
+    )
     base = alt.Chart().encode(x=parts.depth_axis(frame), y=y, color=colour)
     params = [parts.layer_names(frame), parts.point_size(frame)]
     if chooser:
@@ -161,13 +172,12 @@ def depth_chart(
         )
         .add_params(hover)
     )
-    chart = alt.layer(*parts.tunnel_marks(frame), lines, points, data=tidy)
-    return chart.properties(width="container", height=height).add_params(*params)
+    return parts.layered([*parts.tunnel_marks(frame), lines, points], tidy, height, params)
 
 
-def log_axis(values: pd.Series, title: str) -> alt.Y:
-    """A logarithmic axis that ends at the values, with ticks at 1, 2, 5 or, over three decades, powers of ten."""
-    low, high = float(values.min()) / 1.2, float(values.max()) * 1.2
+def log_axis(values: list[float], title: str) -> alt.Y:
+    """A logarithmic axis that ends at the values; ticks at 1, 2, 5, or powers of ten over three decades."""
+    low, high = min(values) / 1.2, max(values) * 1.2
     steps = (1,) if high / low > 1e3 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -225,5 +235,4 @@ def cka_chart(tidy: pd.DataFrame, frame: Frame, height: int = 420) -> alt.LayerC
         )
 
     halves = [half("index", "index_b", "layer", "layer_b"), half("index_b", "index", "layer_b", "layer")]
-    chart = alt.layer(*halves, data=tidy).properties(width="container", height=height)
-    return chart.add_params(parts.layer_names(frame), choice)
+    return parts.layered(halves, tidy, height, [parts.layer_names(frame), choice])

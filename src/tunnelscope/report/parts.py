@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -11,6 +12,12 @@ from tunnelscope.report.tidy import Frame
 
 FEW_LAYERS = 14  # up to here the axis shows the layers' names, above it their index
 FEW_FOR_BANDS = 3  # up to here intervals are whiskers: a band needs some width
+
+
+def layered(marks: Sequence[Any], tidy: pd.DataFrame, height: int, params: Sequence[Any]) -> alt.LayerChart:
+    """Marks over each other from one table, as wide as the place they are put in."""
+    chart: Any = alt.layer(*marks, data=tidy).properties(width="container", height=height)
+    return chart.add_params(*params)
 
 
 def layer_names(frame: Frame, at_zero: str = "") -> Any:
@@ -27,7 +34,7 @@ def layer_ticks(frame: Frame, first: int, angle: int = -45) -> alt.Axis:
         return alt.Axis(
             values=list(range(first, frame.count + 1)),
             labelExpr="names[datum.value]",
-            labelAngle=angle,
+            labelAngle=0 if sum(len(name) for name in frame.names) < 30 else angle,
             labelLimit=110,
             labelOverlap=False,
             grid=False,
@@ -40,12 +47,14 @@ def layer_ticks(frame: Frame, first: int, angle: int = -45) -> alt.Axis:
 def depth_axis(frame: Frame, first: int = 1) -> alt.X:
     """The horizontal axis of every chart by depth; `first` is 0 where the input pixels are shown."""
     scale = alt.Scale(domain=[first - 0.5, frame.count + 0.5], nice=False, zero=False)
-    return alt.X("layer_index:Q", title="Layer, from input to output", scale=scale, axis=layer_ticks(frame, first))
+    return alt.X(
+        "layer_index:Q", title="Layer, from input to output", scale=scale, axis=layer_ticks(frame, first)
+    )
 
 
 def shown_sets(frame: Frame) -> alt.Parameter:
     """Which data sets are drawn: all at first, each click on the legend switches one off or on."""
-    every = [{"dataset": key} for key in frame.sets]
+    every: Any = [{"dataset": key} for key in frame.sets]
     return alt.selection_point(
         name="sets", fields=["dataset"], bind="legend", toggle="true", value=every, empty=False, clear=False
     )
@@ -53,7 +62,7 @@ def shown_sets(frame: Frame) -> alt.Parameter:
 
 def set_colour(frame: Frame) -> alt.Color:
     """Colour by data set, with the legend above the chart in as many columns as fit."""
-    column = 46 + 7 * min(24, max((len(key) for key in frame.sets), default=1))
+    column = 38 + 6.6 * min(24, max((len(key) for key in frame.sets), default=1))
     legend = alt.Legend(
         orient="top",
         title=None,
@@ -84,12 +93,17 @@ def point_size(frame: Frame) -> Any:
 def hover() -> alt.Parameter:
     """The point nearest to the pointer."""
     return alt.selection_point(
-        name="hover", fields=["dataset", "layer_index"], on="pointerover", nearest=True, empty=False, clear="pointerout"
+        name="hover",
+        fields=["dataset", "layer_index"],
+        on="pointerover",
+        nearest=True,
+        empty=False,
+        clear="pointerout",
     )
 
 
 def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
-    """The 95 % intervals `low` to `high` as bands, or as whiskers where there are too few layers for a band."""
+    """The 95 % intervals `low` to `high` as bands, or as whiskers where layers are too few for a band."""
     if frame.count <= FEW_FOR_BANDS:
         return chart.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=colour)
     return chart.mark_area(opacity=0.16, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)
@@ -101,7 +115,11 @@ def tunnel_marks(frame: Frame) -> list[alt.Chart]:
         return []
     length = frame.count - frame.start
     tunnel = pd.DataFrame(
-        {"layer_index": [frame.start + 0.5], "end": [frame.count + 0.5], "middle": [(frame.start + frame.count + 1) / 2]}
+        {
+            "layer_index": [frame.start + 0.5],
+            "end": [frame.count + 0.5],
+            "middle": [(frame.start + frame.count + 1) / 2],
+        }
     )
     base = alt.Chart(tunnel)
     where = {"x": "layer_index:Q", "x2": "end:Q"}
@@ -112,7 +130,9 @@ def tunnel_marks(frame: Frame) -> list[alt.Chart]:
         base.mark_text(style="tunnel-label", baseline="bottom", clip=False, aria=False).encode(
             x="middle:Q",
             y=alt.value(-5),
-            text=alt.condition(f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")),
+            text=alt.condition(
+                f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")
+            ),
         ),
     ]
     if frame.start_interval and frame.start_interval[0] < frame.start_interval[1]:
