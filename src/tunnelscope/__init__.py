@@ -18,7 +18,7 @@ _HOMES = {
     "probe": "tunnelscope.probes",
     "load_probe": "tunnelscope.probes",
     "LinearProbe": "tunnelscope.probes",
-    "ProbeClassifier": "tunnelscope.probes",
+    "ProbeClassifier": "tunnelscope.probes.estimator",
     "load_data": "tunnelscope.data",
     "DataSet": "tunnelscope.data",
     "Preprocessing": "tunnelscope.data",
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from tunnelscope.data import DataSet, Preprocessing, load_data
     from tunnelscope.errors import MachineError, RequestError, TunnelscopeError
     from tunnelscope.models import Network, load_network
-    from tunnelscope.probes import LinearProbe, ProbeClassifier, load_probe, probe
+    from tunnelscope.probes import LinearProbe, load_probe, probe
+    from tunnelscope.probes.estimator import ProbeClassifier
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import scan

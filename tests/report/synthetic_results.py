@@ -5,10 +5,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COLUMNS = (
-    "run model weights layer layer_b layer_index depth_fraction read_point pool dataset role split quantity "
-    "value low high n_train n_test seed protocol"
-).split()
+COLUMNS = [
+    *(
+        "run",
+        "model",
+        "weights",
+        "layer",
+        "layer_b",
+        "layer_index",
+        "depth_fraction",
+        "read_point",
+        "pool",
+        "dataset",
+    ),
+    *("role", "split", "quantity", "value", "low", "high", "n_train", "n_test", "seed", "protocol"),
+]
 N_TEST = 2000
 
 

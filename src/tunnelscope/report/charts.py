@@ -70,8 +70,7 @@ def accuracy_chart(
         points,
         *best_marks(base, frame, colour),
     ]
-    chart = alt.layer(*marks, data=tidy).properties(width="container", height=height)
-    return chart.add_params(parts.layer_names(frame, "pixels"), parts.point_size(frame))
+    return parts.layered(marks, tidy, height, [parts.layer_names(frame, "pixels"), parts.point_size(frame)])
 
 
 def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[float]:
@@ -146,7 +145,11 @@ def depth_chart(
     """
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
-    y = log_axis(tidy["value"], title) if log else alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5))
+    y = (
+        log_axis(tidy["value"].tolist(), title)
+        if log
+        else alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5))
+    )
     base = alt.Chart().encode(x=parts.depth_axis(frame), y=y, color=colour)
     params = [parts.layer_names(frame), parts.point_size(frame)]
     if chooser:
@@ -169,13 +172,12 @@ def depth_chart(
         )
         .add_params(hover)
     )
-    chart = alt.layer(*parts.tunnel_marks(frame), lines, points, data=tidy)
-    return chart.properties(width="container", height=height).add_params(*params)
+    return parts.layered([*parts.tunnel_marks(frame), lines, points], tidy, height, params)
 
 
-def log_axis(values: pd.Series, title: str) -> alt.Y:
-    """A logarithmic axis that ends at the values, with ticks at 1, 2, 5 or, over three decades, powers of ten."""
-    low, high = float(values.min()) / 1.2, float(values.max()) * 1.2
+def log_axis(values: list[float], title: str) -> alt.Y:
+    """A logarithmic axis that ends at the values; ticks at 1, 2, 5, or powers of ten over three decades."""
+    low, high = min(values) / 1.2, max(values) * 1.2
     steps = (1,) if high / low > 1e3 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -233,5 +235,4 @@ def cka_chart(tidy: pd.DataFrame, frame: Frame, height: int = 420) -> alt.LayerC
         )
 
     halves = [half("index", "index_b", "layer", "layer_b"), half("index_b", "index", "layer_b", "layer")]
-    chart = alt.layer(*halves, data=tidy).properties(width="container", height=height)
-    return chart.add_params(parts.layer_names(frame), choice)
+    return parts.layered(halves, tidy, height, [parts.layer_names(frame), choice])

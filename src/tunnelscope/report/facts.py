@@ -1,4 +1,4 @@
-"""What the report says in words and small tables: the tunnel, each data set, the layer to take, what was run."""
+"""What the report says in words and small tables: the tunnel, the layer to take, what was run."""
 
 from __future__ import annotations
 
@@ -24,34 +24,41 @@ def key_figures(run: dict[str, Any], frame: Frame) -> list[KeyFigure]:
     tunnel = run.get("tunnel") or {}
     reason = tunnel.get("reason") or ""
     return [
-        start_figure(tunnel, reason),
+        start_figure(tunnel, frame, reason),
         length_figure(tunnel, frame, reason),
         strength_figure(tunnel),
         accuracy_figure(run),
     ]
 
 
-def start_figure(tunnel: Mapping[str, Any], reason: str) -> KeyFigure:
+def start_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFigure:
     start = tunnel.get("start_95")
     if not start:
         return KeyFigure("The tunnel starts after", "not known", reason)
-    details = []
+    details = [f"layer {frame.start}"] if frame.start else []
     low, high = [*(tunnel.get("start_95_interval") or []), None, None][:2]
     if low and high:
-        details.append(f"95 % interval: {low} only" if low == high else f"95 % interval: {low} to {high}")
+        ends = "no other" if low == high else f"{in_brief(low, frame)} to {in_brief(high, frame)}"
+        details.append(f"95 % interval: {ends}")
     stable = tunnel.get("start_95_stable")
     if stable and stable != start:
-        details.append(f"stable from {stable} on")
+        details.append(f"stable from {in_brief(stable, frame)} on")
     if tunnel.get("start_98"):
-        details.append(f"by the 98 % rule: {tunnel['start_98']}")
+        details.append(f"by the 98 % rule {in_brief(tunnel['start_98'], frame)}")
     return KeyFigure("The tunnel starts after", start, "; ".join(details))
+
+
+def in_brief(layer: str, frame: Frame) -> str:
+    """A layer's name, or its number where the name is long."""
+    return layer if len(layer) <= 16 or layer not in frame.names else f"layer {frame.names.index(layer) + 1}"
 
 
 def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFigure:
     length = number(tunnel.get("length"))
     if length is None:
         return KeyFigure("Layers in the tunnel", "not known", reason)
-    detail = f"{words.percent(tunnel.get('share'), 0)} of the depth; the {frame.count - int(length)} before it extract"
+    share, before = words.percent(tunnel.get("share"), 0), frame.count - int(length)
+    detail = f"{share} of the depth; before it: {before}"
     return KeyFigure("Layers in the tunnel", f"{int(length)} of {frame.count}", detail)
 
 
@@ -113,6 +120,7 @@ def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
                 "key": key,
                 "role": "ID" if key == frame.id_set else "OOD",
                 "layer": layer.get("layer") or words.UNKNOWN,
+                "short": words.shorten(layer.get("layer") or words.UNKNOWN),
                 "index": place.get(layer.get("layer")),
                 "accuracy": words.percent(layer.get("accuracy")),
                 "range": words.percent_range(layer),

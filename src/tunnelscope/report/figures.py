@@ -14,7 +14,7 @@ from tunnelscope.report.tidy import Frame
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with the words around it; `square` where both axes are layers, `wide` where it needs the page."""
+    """A chart with the words around it; `square`: both axes are layers, `wide`: it takes the whole page."""
 
     key: str
     title: str
@@ -42,8 +42,9 @@ MEASURES = (
         "effective_rank",
         "Effective rank",
         "Effective rank",
-        "How many directions the spread of the images really uses: the exponential of the entropy of the covariance "
-        "eigenvalues. Higher: spread over more directions. A fall towards the number of classes is compression.",
+        "How many directions the spread of the images really uses: the exponential of the entropy of the "
+        "covariance eigenvalues. Higher: spread over more directions. A fall towards the number of classes "
+        "is compression.",
     ),
     Measure(
         "within_variance",
@@ -57,16 +58,16 @@ MEASURES = (
         "between_variance",
         "Variance between classes",
         "Between-class variance",
-        "How far the class means lie from their common mean. Higher: classes are further apart, to be read against "
-        "the variance within classes. Logarithmic axis.",
+        "How far the class means lie from their common mean. Higher: classes are further apart, to be read "
+        "against the variance within classes. Logarithmic axis.",
         log=True,
     ),
     Measure(
         "nc1",
         "Neural collapse",
         "NC1",
-        "Spread within classes relative to the spread between them (NC1, Papyan et al. 2020). Lower: classes shrink "
-        "towards points; 0 is full collapse. Logarithmic axis.",
+        "Spread within classes relative to the spread between them (NC1, Papyan et al. 2020). Lower: classes "
+        "shrink towards points; 0 is full collapse. Logarithmic axis.",
         log=True,
     ),
     Measure(
@@ -95,16 +96,16 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
         return None
     own = tidy.number((run.get("network_accuracy") or {}).get("value"))
     caption = (
-        "How well a linear classifier reads the classes from each layer; higher means more of what the classes need "
-        "is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of each data set, and the "
-        "points over “pixels” are the same classifier on the input itself."
+        "How well a linear classifier reads the classes from each layer; higher means more of what the "
+        "classes need is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of "
+        "each data set, and the points over “pixels” are the same classifier on the input itself."
     )
     if frame.id_set:
         caption += f" The strong line is {frame.id_set}, the data the network was trained for (ID)."
     if frame.start is not None and frame.start < frame.count:
         caption += (
-            " Shaded is the tunnel: the layers after the first that reaches 95 % of the last layer’s ID accuracy. "
-            "A coloured line that falls there loses what other data would need."
+            " Shaded is the tunnel: the layers after the first that reaches 95 % of the last layer’s ID "
+            "accuracy. A coloured line that falls there loses what other data would need."
         )
     seeds = table.loc[table["quantity"] == "probe_accuracy", "seed"].nunique()
     if seeds > 1:
@@ -131,9 +132,9 @@ def rank_figure(table: pd.DataFrame, frame: Frame) -> Figure | None:
     if rows.empty:
         return None
     caption = (
-        "How many directions carry a noticeable share of the variance: covariance eigenvalues above the threshold "
-        "times the largest. Higher: features spread over more directions; a steep fall is what makes a tunnel. "
-        "Logarithmic axis."
+        "How many directions carry a noticeable share of the variance: covariance eigenvalues above the "
+        "threshold times the largest. Higher: features spread over more directions; inside a tunnel the rank "
+        "falls. Logarithmic axis."
     )
     chart = charts.depth_chart(rows, frame, "Numerical rank", log=True, chooser=("threshold", "Threshold"))
     return Figure("numerical_rank", "Numerical rank", caption, chart, notes=notes)
@@ -152,24 +153,24 @@ def measure_figure(measure: Measure, table: pd.DataFrame, frame: Frame) -> Figur
 
 def above_zero(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows a log axis can show, and a note on those it cannot."""
-    shown = rows[rows["value"] > 0].reset_index(drop=True)
+    shown = rows.loc[rows["value"] > 0].reset_index(drop=True)
     hidden = len(rows) - len(shown)
     return shown, (f"{hidden} values of 0 or less do not appear on a logarithmic axis.",) if hidden else ()
 
 
 def cka_figure(table: pd.DataFrame, frame: Frame) -> Figure | None:
-    """The CKA matrix with a choice of data sets."""
+    """The CKA matrix with a choice of data sets; a single layer has none."""
     rows = tidy.similarities(table, frame)
-    if rows.empty:
+    if rows.empty or frame.count < 2:
         return None
     order = {key: place for place, key in enumerate(frame.sets)}
     rows = rows.sort_values(
         ["dataset"], key=lambda column: column.map(order), kind="stable", ignore_index=True
     )
     caption = (
-        "How alike two layers arrange the same images (linear CKA, unbiased): 1 is the same up to rotation and scale, "
-        "0 unrelated. Layers run from bottom left to top right. A dark block in the upper corner means layers that "
-        "change little any more."
+        "How alike two layers arrange the same images (linear CKA, unbiased): 1 is the same up to rotation "
+        "and scale, 0 unrelated. Layers run from bottom left to top right; a block of high values in the "
+        "upper right corner is a stretch of layers that change little any more."
     )
     choices = tuple(str(key) for key in rows["dataset"].unique())
     return Figure(

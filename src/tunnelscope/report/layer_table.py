@@ -1,4 +1,4 @@
-"""The table of layers: one row a layer, every measure a column, numbers kept beside their text for the CSV."""
+"""The table of layers: one row a layer, every measure a column, and the same as numbers for the CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.report import words
-from tunnelscope.report.tidy import Frame, by_layer
+from tunnelscope.report.tidy import Frame, by_layer, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,10 @@ class Row:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Column titles, rows as read on the page, and the same as numbers for the CSV."""
+    """Column titles, rows as read on the page, the same as numbers; `texts` names the columns of words."""
 
     titles: tuple[str, ...]
+    texts: frozenset[str]
     rows: tuple[Row, ...]
     csv_columns: tuple[str, ...]
     csv_rows: tuple[tuple[Any, ...], ...]
@@ -42,6 +43,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("flops", "FLOPs so far", words.count),
     ("depth_fraction", "Depth", lambda value: words.percent(value, 0)),
 )
+TEXTS = frozenset({"name", "read_point", "shape"})
 AFTER_ACCURACIES: tuple[tuple[str, str], ...] = (
     ("numerical_rank", "Numerical rank"),
     ("numerical_rank_1e-2", "Rank at 0.01"),
@@ -62,7 +64,7 @@ AFTER_ACCURACIES: tuple[tuple[str, str], ...] = (
 
 
 def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> LayerTable:
-    """All layers with their accuracies on every set and their measures; columns without a value are left out."""
+    """All layers with their accuracies on every set and their measures, without columns that are empty."""
     layers = run.get("layers") or [{"name": name, "index": i} for i, name in enumerate(frame.names, start=1)]
     columns: list[tuple[str, str, Callable[[Any], str], list[Any]]] = [
         (key, title, write, [layer.get(key) for layer in layers]) for key, title, write in COLUMNS
@@ -77,16 +79,14 @@ def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> Layer
     text = [[write(value) for value in values] for _, _, write, values in columns]
     values = [values for *_, values in columns]
     return LayerTable(
+        texts=TEXTS,
         titles=tuple(title for _, title, _, _ in columns),
         rows=tuple(
             Row(cells, frame.start is not None and place > frame.start)
             for place, cells in enumerate(zip(*text, strict=True), start=1)
         ),
         csv_columns=tuple(key for key, *_ in columns),
-        csv_rows=tuple(
-            tuple(words.shape(v) if isinstance(v, list) else v for v in row)
-            for row in zip(*values, strict=True)
-        ),
+        csv_rows=tuple(tuple(csv_value(value) for value in row) for row in zip(*values, strict=True)),
     )
 
 
@@ -98,3 +98,10 @@ def accuracy_columns(table: pd.DataFrame, frame: Frame) -> dict[str, dict[str, f
         for key in frame.sets
         if len(rows := tidy[tidy["dataset"] == key])
     }
+
+
+def csv_value(value: Any) -> Any:
+    """A cell of the CSV: shapes as text, numbers as they are, null for those that are not finite."""
+    if isinstance(value, list | tuple):
+        return words.shape(value)
+    return value if value is None or isinstance(value, str) else number(value)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunnelscope.report import facts
+from tunnelscope.report import facts, words
 from tunnelscope.report.layer_table import layer_table
 from tunnelscope.report.specs import FILE_WIDTH, file_name, spec_of, vegalite_version
 from tunnelscope.report.theme import FONT, TOKENS, vega_config
@@ -60,6 +60,7 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["shorten"] = words.shorten
     return environment.from_string(asset("report.html.j2")).render(
         run=run,
         title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),
@@ -91,7 +92,8 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets `vega`, `vegaLite` and `vegaEmbed`."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(vl_version=vegalite_version())
+    snippet = "Object.assign(window, { vega, vegaLite, vegaEmbed });"
+    return vl_convert.javascript_bundle(snippet, vl_version=vegalite_version())
 
 
 def figure_payload(figure: Figure) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -11,6 +12,12 @@ from tunnelscope.report.tidy import Frame
 
 FEW_LAYERS = 14  # up to here the axis shows the layers' names, above it their index
 FEW_FOR_BANDS = 3  # up to here intervals are whiskers: a band needs some width
+
+
+def layered(marks: Sequence[Any], tidy: pd.DataFrame, height: int, params: Sequence[Any]) -> alt.LayerChart:
+    """Marks over each other from one table, as wide as the place they are put in."""
+    chart: Any = alt.layer(*marks, data=tidy).properties(width="container", height=height)
+    return chart.add_params(*params)
 
 
 def layer_names(frame: Frame, at_zero: str = "") -> Any:
@@ -27,7 +34,7 @@ def layer_ticks(frame: Frame, first: int, angle: int = -45) -> alt.Axis:
         return alt.Axis(
             values=list(range(first, frame.count + 1)),
             labelExpr="names[datum.value]",
-            labelAngle=angle,
+            labelAngle=0 if sum(len(name) for name in frame.names) < 30 else angle,
             labelLimit=110,
             labelOverlap=False,
             grid=False,
@@ -47,7 +54,7 @@ def depth_axis(frame: Frame, first: int = 1) -> alt.X:
 
 def shown_sets(frame: Frame) -> alt.Parameter:
     """Which data sets are drawn: all at first, each click on the legend switches one off or on."""
-    every = [{"dataset": key} for key in frame.sets]
+    every: Any = [{"dataset": key} for key in frame.sets]
     return alt.selection_point(
         name="sets", fields=["dataset"], bind="legend", toggle="true", value=every, empty=False, clear=False
     )
@@ -55,7 +62,7 @@ def shown_sets(frame: Frame) -> alt.Parameter:
 
 def set_colour(frame: Frame) -> alt.Color:
     """Colour by data set, with the legend above the chart in as many columns as fit."""
-    column = 46 + 7 * min(24, max((len(key) for key in frame.sets), default=1))
+    column = 38 + 6.6 * min(24, max((len(key) for key in frame.sets), default=1))
     legend = alt.Legend(
         orient="top",
         title=None,
@@ -96,7 +103,7 @@ def hover() -> alt.Parameter:
 
 
 def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
-    """The 95 % intervals `low` to `high` as bands, or as whiskers where there are too few layers for a band."""
+    """The 95 % intervals `low` to `high` as bands, or as whiskers where layers are too few for a band."""
     if frame.count <= FEW_FOR_BANDS:
         return chart.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=colour)
     return chart.mark_area(opacity=0.16, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)

@@ -22,8 +22,8 @@ RANKS = {  # quantity -> the threshold as a reader calls it, the default first
 class Frame:
     """What every figure of one scan shares: the depth axis, the data sets and where the tunnel lies.
 
-    `names` has the layers in forward order, so `names[i - 1]` is layer i. `start` is the index of the last layer
-    of the extractor, `start_interval` its interval; both None when there is no tunnel to show.
+    `names` has the layers in forward order, so `names[i - 1]` is layer i. `start` is the index of the
+    extractor's last layer, `start_interval` its interval; both None when there is no tunnel to show.
     """
 
     names: tuple[str, ...]
@@ -53,14 +53,14 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
     """
     names = [str(layer["name"]) for layer in run.get("layers") or []]
     if not names:
-        rows = table[table["layer"].notna() & (table["layer_index"] > 0)]
+        rows = table.loc[table["layer"].notna() & (table["layer_index"] > 0)]
         names = [str(name) for name in rows.sort_values("layer_index")["layer"].unique()]
     if not names:
         raise RequestError(
             "these results name no layer, so there is nothing to report; scan the network again"
         )
     roles = {str(entry["key"]): entry.get("role") for entry in run.get("data") or []}
-    for key, role in table[["dataset", "role"]].dropna(subset=["dataset"]).drop_duplicates().values:
+    for key, role in table.loc[table["dataset"].notna(), ["dataset", "role"]].drop_duplicates().to_numpy():
         roles.setdefault(str(key), role)
     id_set = next((key for key, role in roles.items() if role == "id"), None)
     tunnel = run.get("tunnel") or {}
@@ -75,15 +75,19 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
 def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
     """One row a data set and layer: dataset, role, layer, layer_index, value, low, high.
 
-    Several seeds become their mean, with the outermost interval ends; where a quantity was read on both splits the
-    test rows are taken. Rows are sorted so that the ID set comes last and is drawn on top.
+    Several seeds become their mean, with the outermost interval ends; where a quantity was read on both
+    splits the test rows are taken. Rows are sorted so that the ID set comes last and is drawn on top.
     """
-    rows = table[(table["quantity"] == quantity) & table["layer"].notna() & table["value"].notna()]
+    rows = table.loc[(table["quantity"] == quantity) & table["layer"].notna() & table["value"].notna()]
     if "test" in set(rows["split"]):
-        rows = rows[rows["split"] == "test"]
+        rows = rows.loc[rows["split"] == "test"]
     keys = ["dataset", "role", "layer", "layer_index"]
     tidy = rows.astype({"layer_index": int, "value": float, "low": float, "high": float})
-    tidy = tidy.groupby(keys, sort=False).agg({"value": "mean", "low": "min", "high": "max"}).reset_index()
+    tidy = (
+        tidy.groupby(keys, sort=False, dropna=False)
+        .agg({"value": "mean", "low": "min", "high": "max"})
+        .reset_index()
+    )
     drawn = {key: place for place, key in enumerate(reversed(frame.sets))}
     return tidy.sort_values(
         ["dataset", "layer_index"],
@@ -93,16 +97,16 @@ def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
 
 
 def accuracies(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> pd.DataFrame:
-    """Probe accuracy by depth: `by_layer` with the value as `accuracy`, the set's best layer and its label's place.
+    """Probe accuracy by depth: `by_layer` with the value as `accuracy` and the columns `best`, `label_at`.
 
-    Index 0 is the probe on the input pixels. `best` marks the layer `run` recommends, `label_at` says whether its
-    name goes above or below the point ("" for none: the ID set's, where there are others).
+    Index 0 is the probe on the input pixels. `best` marks the layer `run` recommends for the set, `label_at`
+    says whether its name goes above or below the point ("" for none: the ID set's, where there are others).
     """
     tidy = by_layer(table, "probe_accuracy", frame).rename(columns={"value": "accuracy"})
     best = {(key, layer.get("layer")) for key, layer in (run.get("best_layer") or {}).items() if layer}
     pairs = zip(tidy["dataset"], tidy["layer"], tidy["layer_index"], strict=True)
     tidy = tidy.assign(best=[index > 0 and (key, layer) in best for key, layer, index in pairs], label_at="")
-    named = tidy[tidy["best"] & ((tidy["role"] != "id") | (len(frame.sets) == 1))]
+    named = tidy.loc[tidy["best"] & ((tidy["role"] != "id") | (len(frame.sets) == 1))]
     for row, place in label_places(named, frame).items():
         tidy.loc[row, "label_at"] = place
     return tidy
@@ -129,9 +133,9 @@ def ranks(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
 
 def similarities(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
     """CKA of each pair of layers once: dataset, layer, layer_b, index, index_b (index ≤ index_b), cka."""
-    rows = table[(table["quantity"] == "cka") & table["value"].notna()]
+    rows = table.loc[(table["quantity"] == "cka") & table["value"].notna()]
     place = {name: index for index, name in enumerate(frame.names, start=1)}
-    tidy = rows[["dataset", "layer", "layer_b"]].assign(
+    tidy = rows.loc[:, ["dataset", "layer", "layer_b"]].assign(
         index=rows["layer"].map(place),
         index_b=rows["layer_b"].map(place),
         cka=rows["value"].astype(float).round(4),

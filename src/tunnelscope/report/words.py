@@ -1,4 +1,4 @@
-"""Numbers of a report as a reader meets them: percentages, counts, intervals, times; a dash for what is not known."""
+"""Numbers as a reader meets them: percentages, counts, intervals, times; a dash for what is not known."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def decimal_range(numbers: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def count(value: Any) -> str:
-    """A count as "853,018", or "251.0 M" from ten millions on."""
+    """A count as "853,018", from a million on as "1.2 M", "4.1 G", "3.0 T"."""
     known = number(value)
     if known is None:
         return UNKNOWN
     for size, unit in [(1e12, "T"), (1e9, "G"), (1e6, "M")]:
-        if abs(known) >= 10 * size or (size > 1e6 and abs(known) >= size):
+        if abs(known) >= size:
             return f"{known / size:.1f} {unit}"
     return f"{known:,.0f}"
 
@@ -75,3 +75,11 @@ def seconds(value: Any) -> str:
 def shape(value: Any) -> str:
     """A tensor's shape without the batch as "16 × 32 × 32"."""
     return " × ".join(str(size) for size in value) if value else UNKNOWN
+
+
+def shorten(name: str, most: int = 28) -> str:
+    """A name of at most `most` characters: the middle goes, for layers differ at their end."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 3
+    return f"{name[:head]}…{name[head + 1 - most :]}"

@@ -64,7 +64,7 @@ async function draw(key) {
   before?.result.finalize();
   const view = result.view;
   drawn[key] = { view, result, choice: before?.choice };
-  if ("choice" in view.getState({ signals: (name) => name === "choice" }).signals)
+  if (payload.figures[key].spec.params.some((param) => param.name === "choice"))
     view.addSignalListener("choice", (_, value) => (drawn[key].choice = value));
   followSets(view);
 }
@@ -81,7 +81,13 @@ async function drawAll() {
 }
 
 // A data set switched off in one legend is off in every figure: the charts hold their selection in `sets_store`.
-const hasSets = (view) => view._runtime.data.sets_store !== undefined;
+function hasSets(view) {
+  try {
+    return Boolean(view.data("sets_store"));
+  } catch {
+    return false; // Vega's answer for data a chart does not have
+  }
+}
 const namesIn = (tuples) => JSON.stringify(tuples.map((tuple) => tuple.values).sort());
 const plainTuples = (tuples) => tuples.map(({ unit, fields, values }) => ({ unit, fields, values }));
 
@@ -132,8 +138,10 @@ function csv(columns, rows) {
 function figureCsv(key) {
   const figure = payload.figures[key];
   const rows = figure.rows[figure.csv];
-  const columns = Object.keys(figure.datasets[figure.csv]).filter((name) => name !== "label_at");
-  return csv(columns, rows.map((row) => columns.map((name) => row[name])));
+  const known = (name) => name !== "label_at" && rows.some((row) => row[name] !== null);
+  const columns = Object.keys(figure.datasets[figure.csv]).filter(known);
+  const titles = columns.map((name) => (name === "value" ? key : name));
+  return csv(titles, rows.map((row) => columns.map((name) => row[name])));
 }
 
 const tableCsv = (name) => csv(payload.tables[name].columns, payload.tables[name].rows);
