@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunnelscope import tunnel
+from tunnelscope import __version__, tunnel
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 NOTHING = {"value": None, "low": None, "high": None}
-PACKAGES = ("tunnelscope", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 def summarise(
@@ -44,7 +44,7 @@ def summarise(
     layers = _layers(recorder, own or findings[0])
     reading = _tunnel(own, others, recorder, resampled, best_layer)
     run: dict[str, Any] = {
-        "tunnelscope": importlib.metadata.version("tunnelscope"),
+        "tunnelscope": __version__,
         "run": "",
         "model": _model(recorder),
         "data": [_data(found) for found in findings],
@@ -281,7 +281,7 @@ def _warnings(findings: list[Findings], recorder: Recorder, reading: dict[str, A
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {"tunnelscope": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -88,7 +88,7 @@ def with_weights(network: Network, choice: str | Path, seed: int, drawn_by: str 
         return network
     if choice != "random":
         fit_weights(network.module, load_weights(choice), choice)
-        return replace(network, weights=Path(choice).name)
+        return replace(network, weights=Path(choice).name, weights_file=str(choice))
     words = f"{drawn_by} (seed {seed})"
     line = f"the weights of {network.source} are {words}; --weights FILE loads trained ones"
     return replace(network, weights=words, warnings=(*network.warnings, line))

@@ -23,6 +23,7 @@ class Network:
 
     `name` is short ("cifar_resnet56"), `source` what was asked for ("zoo:cifar_resnet56"), `weights` what was
     loaded, in words; `preprocessing` is None where no image size is known; `warnings` are lines for the user.
+    `loadable` and `weights_file` load it again with no data at hand; None for a module given from Python.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Network:
     preprocessing: Preprocessing | None
     weights: str
     warnings: tuple[str, ...] = ()
+    loadable: str | None = None
+    weights_file: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
