@@ -121,7 +121,7 @@ MISFITS = {
     "misshaped": (
         changed(head__weight=torch.ones(5, 4), head__bias=torch.ones(5)),
         r"head\.weight is \(5, 4\) there, \(2, 4\) here, head\.bias is \(5,\) there, \(2,\) here; give"
-        r" the network the arguments it was trained with, such as \?classes=N, \?num_classes=N",
+        r" the network its arguments from training, such as \?classes=N, \?num_classes=N",
     ),
     "integers": (
         changed(head__bias=torch.ones(2, dtype=torch.int8)),

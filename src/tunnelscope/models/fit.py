@@ -27,7 +27,9 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], path: str | Path
     misshaped = [key for key in given if given[key].shape != own[key].shape]
     if misshaped:
         shapes = first_few(f"{key} is {shape(given[key])} there, {shape(own[key])} here" for key in misshaped)
-        cure = "give the network the arguments it was trained with, such as ?classes=N, ?num_classes=N or ?channels=N"
+        cure = (
+            "give the network its arguments from training, such as ?classes=N, ?num_classes=N or ?channels=N"
+        )
         raise RequestError(f"{path} does not fit {type(module).__name__}: {shapes}; {cure}")
     for key in given:
         if given[key].is_floating_point() != own[key].is_floating_point():
