@@ -35,6 +35,7 @@ COLUMNS = {
     "seed": "Int64",
     "protocol": "string",
 }
+OURS = ("results.parquet", "probes", "report.html", "figures")  # also where a scan was cut off before run.json
 # what run.json holds beside the object that --json prints
 RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
 
@@ -159,10 +160,10 @@ def claim_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"--out {folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").exists():
-        first = sorted(path.name for path in folder.iterdir())[0]
+    others = sorted(path.name for path in folder.iterdir() if path.name not in OURS) if folder.is_dir() else []
+    if others and not (folder / "run.json").exists():
         raise RequestError(
-            f"--out {folder} holds something else ({first} …) and no scan; name an empty or new folder"
+            f"--out {folder} holds something else ({others[0]} …) and no scan; name an empty or new folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
