@@ -193,7 +193,9 @@ def test_columns_that_cannot_be_found_are_listed(tmp_path):
 def test_shards_and_splits_that_differ_are_named(tmp_path):
     write_parquet(tmp_path / "a" / "train-00000-of-00002.parquet", [0, 1])
     write_parquet(tmp_path / "a" / "train-00001-of-00002.parquet", [0, 1], column="other")
-    with pytest.raises(RequestError, match=r"00001-of-00002\.parquet has other columns than train-00000"):
+    with pytest.raises(
+        RequestError, match=r"00001-of-00002\.parquet has other columns or class names than .*train-00000"
+    ):
         load_data(str(tmp_path / "a"))
     write_parquet(tmp_path / "b" / "train.parquet", [0, 1])
     write_parquet(tmp_path / "b" / "test.parquet", [0, 1], column="other")
@@ -255,3 +257,31 @@ def test_datasets_with_items_that_are_no_pairs_are_refused():
 def test_seed_must_be_an_integer(animals):
     with pytest.raises(RequestError, match="seed must be an integer of 0 or more, got -1"):
         load_data(str(animals), seed=-1)
+
+
+def test_a_folder_of_several_sets_is_not_taken_for_one(tmp_path):
+    write_parquet(tmp_path / "a" / "train.parquet", [0, 1], names="ab")
+    write_parquet(tmp_path / "b" / "train.parquet", [0, 1], names="cd")
+    with pytest.raises(
+        RequestError, match=r"b/train\.parquet has other columns or class names than .*a/train"
+    ):
+        load_data(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "source", ["x" * 5000, "~nobody-of-this-name/data", "a/" * 3000, "a\0b", "?classes=0"]
+)
+def test_paths_that_no_system_takes_are_refused(source):
+    with pytest.raises(RequestError, match=r"no data at|the data source is empty"):
+        load_data(source)
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+
+    def iterdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", iterdir)
+    with pytest.raises(RequestError, match="locked cannot be read: Permission denied"):
+        load_data(str(tmp_path / "locked"))

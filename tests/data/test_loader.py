@@ -72,6 +72,15 @@ def test_images_are_decoded_ahead_but_not_all():
     assert not decoding_threads()
 
 
+def test_closing_does_not_wait_for_images_not_yet_begun():
+    images = Slow(2000, seconds=0.01)
+    stream = batches(images, KIND, batch_size=64, workers=1)
+    next(stream)
+    asked = len(images.asked)
+    stream.close()
+    assert len(images.asked) <= asked + 16  # one thread finishes its eight
+
+
 def test_threads_work_side_by_side():
     start = time.perf_counter()
     list(batches(Slow(64, seconds=0.005), KIND, batch_size=64, workers=4))
@@ -129,13 +138,13 @@ def test_tensors_of_different_shapes_are_refused():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_errors_name_the_image_and_the_set(tmp_path, workers):
-    images = [encode(pixels_of(index, index % 2)) for index in range(40)]
-    images[30] = b"not an image"
+    images = [encode(pixels_of(index, index % 2)) for index in range(60)]
+    images[51] = b"not an image"
     path = tmp_path / "birds" / "train.parquet"
-    write_parquet(path, [0, 1] * 20, images=images)
+    write_parquet(path, [0, 1, 2] * 20, images=images)
     write_parquet(tmp_path / "birds" / "test.parquet", [0, 1])
     data = load_data(f"{tmp_path / 'birds'}?classes=0,1")
-    with pytest.raises(RequestError, match=r"^row 30 of birds \(train\): the image cannot be decoded"):
+    with pytest.raises(RequestError, match=r"^row 51 of birds \(train\): the image cannot be decoded"):
         list(batches(data.train.images, KIND, batch_size=8, workers=workers))
     assert not decoding_threads()
 

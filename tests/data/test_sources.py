@@ -147,6 +147,12 @@ def test_string_labels_become_sorted_class_names(tmp_path, kind):
     assert data.class_names == ("ant", "bee", "zebra")
 
 
+def test_truth_values_are_labels(tmp_path):
+    data = load_data(str(write_parquet(tmp_path / "a.parquet", [True, False] * 4)))
+    assert data.class_names == ("False", "True")
+    assert planted_labels(data.train) == data.train.labels.tolist()
+
+
 def test_string_labels_are_numbered_over_both_splits(tmp_path):
     image = [encode(pixels_of(0, 0))] * 2
     write_parquet(tmp_path / "s" / "train.parquet", ["b", "d"], images=image)

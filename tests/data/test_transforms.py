@@ -54,7 +54,7 @@ def test_interpolation_is_the_named_one(interpolation):
 
 @pytest.fixture(scope="module")
 def timm_data():
-    """timm's own transforms, through the package's one door to timm: a bare import may leave half of it behind."""
+    """timm's own transforms, by the package's door to timm: a bare import may leave half of it behind."""
     vision = pytest.importorskip("tunnelscope.models.vision")
     vision.import_torchvision()
     pytest.importorskip("timm", exc_type=ImportError)

@@ -124,7 +124,8 @@ def decode(data: bytes | Path, place: str) -> Image.Image:
         RequestError: what Pillow said, and what the data looks like instead.
     """
     try:
-        image = Image.open(BytesIO(data) if isinstance(data, bytes) else data)
+        encoded = data if isinstance(data, bytes) else data.read_bytes()
+        image = Image.open(BytesIO(encoded))
         image.load()
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             return ImageOps.exif_transpose(image)

@@ -105,7 +105,7 @@ def _load_memory(source: Any, options: Options, seed: int) -> DataSet:
 
 def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
     location, query = source, ""
-    if not Path(source).expanduser().exists():
+    if not _exists(_as_path(source)):
         location, _, query = source.partition("?")
     options = parse_query(query, source)
     for name in ("label", "image", "max_samples"):
@@ -115,10 +115,15 @@ def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
         raise RequestError(
             "the data source is empty; give a path, a hub id (organisation/name) or sklearn:digits"
         )
-    path = Path(location).expanduser()
-    if path.exists():
+    path = _as_path(location)
+    if _exists(path):
         key = path.name or path.resolve().name or "data"
-        labelled = _read_path(path, options, key)
+        try:
+            labelled = _read_path(path, options, key)
+        except OSError as error:
+            raise RequestError(
+                f"{error.filename or path} cannot be read: {error.strerror or error}"
+            ) from error
     elif location.startswith("sklearn:"):
         key = location.removeprefix("sklearn:")
         labelled = read_sklearn(key)
@@ -173,7 +178,7 @@ def _check_hub_id(location: str, path: Path) -> str:
         at = "" if missing == path else f" (there is no {missing})"
         near = f"; nearest: {', '.join(siblings)}" if siblings else ""
         raise RequestError(f"no data at {location}{at}{near}. Hub ids are written organisation/name.")
-    return f" There is no local path {location} either." if path.parent.exists() else ""
+    return f" There is no local path {location} either." if _exists(path.parent) else ""
 
 
 def _nearest_siblings(path: Path) -> list[str]:
@@ -188,4 +193,18 @@ def _nearest_siblings(path: Path) -> list[str]:
 
 
 def _first_missing(path: Path) -> Path:
-    return next(part for part in [*reversed(path.parents), path] if not part.exists())
+    return next(part for part in [*reversed(path.parents), path] if not _exists(part))
+
+
+def _as_path(location: str) -> Path:
+    try:
+        return Path(location).expanduser()
+    except RuntimeError:  # ~name of nobody here
+        return Path(location)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a folder that may not be looked into
+        return False

@@ -48,9 +48,10 @@ def open_split(name: str, files: list[Path]) -> Table:
     schema = _open(files[0]).schema_arrow
     for file in files[1:]:
         other = _open(file).schema_arrow
-        if not other.equals(schema):
+        if not other.equals(schema) or _feature_types(other) != _feature_types(schema):
             raise RequestError(
-                f"{file} has other columns than {files[0].name}: {_describe(other)}; one split, one schema"
+                f"{file} has other columns or class names than {files[0]}, it has: {_describe(other)}; "
+                "a folder holds one data set"
             )
     return Table(name, schema, partial(_column, files), files[0].parent)
 
@@ -100,6 +101,11 @@ def _open(file: Path) -> pq.ParquetFile:
             f"{file} is no readable parquet file: it looks like {looks}; give a .parquet file, "
             "a folder of them, or a folder of class folders"
         ) from error
+
+
+def _feature_types(schema: pa.Schema) -> bytes | None:
+    """What the Hugging Face library says of the columns: two sets in one folder differ in it."""
+    return (schema.metadata or {}).get(b"huggingface")
 
 
 def _describe(schema: pa.Schema) -> str:
