@@ -157,7 +157,7 @@ def _group_end(trace: Trace, call: Call) -> tuple[Call, str]:
 
 
 def _block_modules(trace: Trace) -> set[str]:
-    """Names of the innermost modules that repeat as numbered siblings and hold two weighted layers or more."""
+    """The innermost modules that repeat as numbered siblings and hold two layers with weights or more."""
     called = {call.module for call in trace.readable}
     composite = {
         name: module

@@ -99,13 +99,13 @@ class Recorder:
                 output = first_tensor(self.network.module(_on_device(batch, self.device)))
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                f"out of memory on {self.device} with {len(batch)} images at once; give a smaller --batch-size: {error}"
+                f"out of memory on {self.device} with {len(batch)} images at once; give a smaller --batch-size"
             ) from error
         for point in self.points:
             if not torch.isfinite(pooled[point.name]).all():
                 raise RequestError(
-                    f"layer {point.name!r} gives values that are not finite; the weights or the input scale are wrong. "
-                    "Check the preprocessing that `tunnelscope layers` prints and the weights file."
+                    f"layer {point.name!r} gives values that are not finite; the weights or the input scale "
+                    "are wrong. Check the preprocessing that `tunnelscope layers` prints and the weights file."
                 )
         if output is not None:
             output = output.float().cpu() if output.dim() == 2 else None

@@ -35,7 +35,7 @@ COLUMNS = {
     "seed": "Int64",
     "protocol": "string",
 }
-OURS = ("results.parquet", "probes", "report.html", "figures")  # also where a scan was cut off before run.json
+OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
 RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
 
@@ -160,7 +160,8 @@ def claim_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"--out {folder} is a file; name a folder")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in OURS) if folder.is_dir() else []
+    inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in inside if name not in OURS and not name.endswith(".partial")]
     if others and not (folder / "run.json").exists():
         raise RequestError(
             f"--out {folder} holds something else ({others[0]} …) and no scan; name an empty or new folder"

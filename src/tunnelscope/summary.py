@@ -190,10 +190,15 @@ def _layers(recorder: Recorder, found: Findings) -> list[dict[str, Any]]:
             "parameters": point.parameters,
             "flops": point.flops,
             "depth_fraction": point.index / len(recorder.points),
-            **found.metrics[point.name],
+            **{name: _counted(name, value) for name, value in found.metrics[point.name].items()},
         }
         for point in recorder.points
     ]
+
+
+def _counted(name: str, value: float | None) -> float | int | None:
+    """Ranks are counts; the JSON object shows them without a decimal point."""
+    return int(value) if value is not None and name.startswith("numerical_rank") else value
 
 
 def _model(recorder: Recorder) -> dict[str, Any]:

@@ -21,30 +21,30 @@ def _about_start(tunnel: dict[str, Any], layers: Sequence[dict[str, Any]]) -> st
         return f"Where the representation stops being built is not known here: {tunnel['reason']}."
     index = {layer["name"]: layer["index"] for layer in layers}
     low, high = (index[name] for name in tunnel["start_95_interval"])
-    surely = f"95 % interval: layer {low}" + (f" to {high}" if high != low else "")
+    surely = f"95 % interval {low}" + (f" to {high}" if high != low else "")
     where = f"{tunnel['start_95']} (layer {index[tunnel['start_95']]} of {count}, {surely})"
     if tunnel["length"] == 0:
         return f"On its own data this network builds its representation up to the last layer, {where}."
     rest = "the last layer adds" if tunnel["length"] == 1 else f"the {tunnel['length']} layers after it add"
-    return f"On its own data this network has built its representation by {where}; {rest} less than 5 % of the accuracy."
+    return f"On its own data this network has built its representation by {where}; {rest} less than 5 %."
 
 
-def _about_other_data(
-    tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]
-) -> str:
+def _about_other_data(tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]) -> str:
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
-    parts, fallen = [], 0
+    parts = []
+    fallen = 0
     for key, reading in tunnel["ood"].items():
         r, best = reading["retained"], best_layer[key]
-        falls = r["high"] is not None and r["high"] < 1
-        fallen += falls
-        take = f"take {best['layer']}" if best["layer"] != layers[-1]["name"] else "take the last layer"
-        parts.append(f"{key} {_percent(r)}{'' if falls else ', no sure fall'}: {take}")
-    head = f"The last layer keeps of its best layer's accuracy on {'; on '.join(parts)}"
+        fallen += r["high"] is not None and r["high"] < 1
+        is_last = best["layer"] == layers[-1]["name"]
+        parts.append(f"{_percent(r)} on {key} (take {'the last layer' if is_last else best['layer']})")
+    kept = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
+    head = f"Of the best layer's accuracy on other data the last layer keeps {kept}"
     if not fallen:
-        return f"{head} (no tunnel beyond the sampling error of the test images)."
-    return f"{head} ({_strength(tunnel['band'])}, in intervals over the test images)."
+        return f"{head}: no tunnel beyond the sampling error of the test images."
+    sure = "beyond" if fallen == len(parts) else f"on {fallen} of {len(parts)} sets beyond"
+    return f"{head}: {_strength(tunnel['band'])}, {sure} the sampling error of the test images."
 
 
 def _strength(band: str | None) -> str:
@@ -56,7 +56,7 @@ def _percent(number: dict[str, float | None]) -> str:
         return "an unknown share"
     if number["low"] is None or number["high"] is None:
         return f"{number['value']:.0%}"
-    return f"{100 * number['value']:.1f} % ({100 * number['low']:.1f}–{100 * number['high']:.1f})"
+    return f"{100 * number['value']:.1f} % [{100 * number['low']:.1f}–{100 * number['high']:.1f}]"
 
 
 def next_step(model: str | None, weights: str | None, layer: str, pool: str) -> list[str]:

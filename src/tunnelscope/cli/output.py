@@ -34,6 +34,7 @@ def print_scan(scan: "Scan") -> None:
 def scan_table(run: dict[str, Any]) -> str:
     """Accuracy of each layer's probe on each set, and the numerical rank, in at most 16 rows."""
     keys = [entry["key"] for entry in run["data"]]
+    heads = [f"{entry['key']} {entry['role'].upper()}" for entry in run["data"]]
     accuracy = {(probe["layer"], probe["dataset"]): probe["accuracy"] for probe in run["probes"]}
     marks = {run["tunnel"]["start_95"]: "← 95 % start"}
     for key, best in run["best_layer"].items():
@@ -48,9 +49,7 @@ def scan_table(run: dict[str, Any]) -> str:
         ]
         for layer in _shown(run["layers"], set(marks))
     ]
-    return columns(
-        ["#", "layer", *(f"{key} %" for key in keys), "rank", ""], rows, right=range(2, len(keys) + 3)
-    )
+    return columns(["#", "layer", *heads, "rank", ""], rows, right=range(2, len(keys) + 3))
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

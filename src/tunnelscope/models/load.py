@@ -68,7 +68,23 @@ def load_network(
         overridden = override(network.preprocessing, spec.overrides, repr(model))
         network = replace(network, preprocessing=overridden)
     ready(network.module, model)
+    network = replace(network, loadable=loadable(spec, network, classes))
     return with_weights(network, choice, seed, "random" if spec.kind != "file.py" else OWN)
+
+
+def loadable(spec: ModelSpec, network: Network, classes: int | None) -> str:
+    """Write what the data decided (image size, channels, classes) into the model's name."""
+    decided: dict[str, str] = {}
+    if spec.kind in ("zoo", "file.py") and network.preprocessing and not spec.overrides.size:
+        height, width = network.preprocessing.size
+        decided["size"] = str(height) if height == width else f"{height}x{width}"
+    if spec.kind == "zoo" and network.preprocessing:
+        decided["channels"] = str(network.preprocessing.channels)
+        decided |= {"classes": str(classes)} if classes else {}
+    added = "&".join(f"{key}={value}" for key, value in decided.items() if key not in spec.arguments)
+    if not added:
+        return spec.source
+    return f"{spec.source}{'&' if '?' in spec.source else '?'}{added}"
 
 
 def choose_weights(weights: str | Path | None, default: str) -> str | Path:
@@ -91,7 +107,7 @@ def with_weights(network: Network, choice: str | Path, seed: int, drawn_by: str 
         return replace(network, weights=Path(choice).name, weights_file=str(choice))
     words = f"{drawn_by} (seed {seed})"
     line = f"the weights of {network.source} are {words}; --weights FILE loads trained ones"
-    return replace(network, weights=words, warnings=(*network.warnings, line))
+    return replace(network, weights=words, weights_file="random", warnings=(*network.warnings, line))
 
 
 def build_file(spec: ModelSpec, image_shape: tuple[int, int, int] | None, seed: int) -> Network:
