@@ -79,9 +79,7 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, awaited if it is a promise."""
-        answer = self.send(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, replMode=True
-        )
+        answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

@@ -111,6 +111,14 @@ def test_names_with_markup_are_drawn_as_words(tmp_path):
     assert "<img src=x>" in texts(tmp_path / "accuracy.svg")
 
 
+@pytest.mark.parametrize("names", [["a", "b"], [f"layer.{i}" for i in range(20)]])
+def test_charts_are_valid_vega_lite(names):
+    figures = build_figures(*synthetic_results(names))
+    assert len(figures) == 8
+    for figure in figures:
+        figure.chart.to_dict(validate=True)
+
+
 def test_charts_have_no_colours_of_their_own():
     for figure in build_figures(*synthetic_results(["a", "b"])):
         spec = spec_of(figure.chart)

@@ -37,6 +37,13 @@ class Words(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+@pytest.fixture(scope="module")
+def plain_page():
+    """run.json and page of a plain scan with one warning."""
+    table, run = synthetic_results(warnings=("cifar100 shares 12 test images with cifar10.",))
+    return run, render_page(table, run)
+
+
 def payload_of(page):
     return json.loads(re.search(r'id="payload">(.*?)</script>', page, re.S).group(1))
 
@@ -51,9 +58,9 @@ def test_fifty_layers_times_five_sets_stay_under_three_megabytes(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
 
 
-def test_page_holds_its_parts_in_order():
-    table, run = synthetic_results(warnings=("cifar100 shares 12 test images with cifar10.",))
-    text = Words(render_page(table, run)).text
+def test_page_holds_its_parts_in_order(plain_page):
+    run, page = plain_page
+    text = Words(page).text
     parts = [
         run["verdict"],
         "One warning cifar100 shares 12 test images",
@@ -89,16 +96,16 @@ def test_key_figures_and_readings_are_those_of_run():
     assert "gtsrb OOD layer1.3 layer 5 12.3 % 10.0–15.0 % 87 % 65 % 1.9 ms" in text
 
 
-def test_page_reaches_for_no_network():
-    page = render_page(*synthetic_results())
+def test_page_reaches_for_no_network(plain_page):
+    _, page = plain_page
     for _, attrs in Words(page).tags:
         assert not {"src", "href", "srcset", "action"} & set(attrs)
     assert "default-src 'none'" in page
     assert "url(" not in page.split("<script", 1)[0]
 
 
-def test_vega_is_embedded_once():
-    page = render_page(*synthetic_results())
+def test_vega_is_embedded_once(plain_page):
+    _, page = plain_page
     assert page.count("vega.github.io/schema/vega/v") == 1
 
 

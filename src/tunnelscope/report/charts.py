@@ -14,7 +14,7 @@ import pandas as pd
 from tunnelscope.report import parts
 from tunnelscope.report.tidy import Frame
 
-INTERVAL = "isValid(datum.low) ? format(datum.low, '{0}') + ' – ' + format(datum.high, '{0}') : '–'"
+INTERVAL = "isValid(row.low) ? format(row.low, '.1%') + ' – ' + format(row.high, '.1%') : '–'"
 
 
 def accuracy_chart(
@@ -45,19 +45,12 @@ def accuracy_chart(
         .encode(color=colour)
     )
     points = (
-        base.transform_calculate(interval=INTERVAL.format(".1%"))
-        .mark_point(filled=True, opacity=1)
+        base.mark_point(filled=True, opacity=1)
         .encode(
             color=colour,
             shape=shape,
             size=alt.condition(hover, alt.value(110), alt.value(alt.ExprRef("dot"))),
-            tooltip=[
-                alt.Tooltip("dataset:N", title="data set"),
-                alt.Tooltip("layer:N"),
-                alt.Tooltip("layer_index:Q", title="index", format="d"),
-                alt.Tooltip("accuracy:Q", format=".1%"),
-                alt.Tooltip("interval:N", title="95 % interval"),
-            ],
+            tooltip=parts.tooltip({"accuracy": "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}),
         )
         .add_params(hover)
     )
@@ -163,12 +156,7 @@ def depth_chart(
         .encode(
             shape=shape,
             size=alt.condition(hover, alt.value(110), alt.value(alt.ExprRef("dot"))),
-            tooltip=[
-                alt.Tooltip("dataset:N", title="data set"),
-                alt.Tooltip("layer:N"),
-                alt.Tooltip("layer_index:Q", title="index", format="d"),
-                alt.Tooltip("value:Q", title=title.lower(), format=number_format),
-            ],
+            tooltip=parts.tooltip({title: f"format(row.value, '{number_format}')"}),
         )
         .add_params(hover)
     )

@@ -87,11 +87,10 @@ def asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that sets `vega`, `vegaLite` and `vegaEmbed`."""
+    """Vega, Vega-Lite and vega-embed as one script that sets `vegaEmbed`."""
     import vl_convert
 
-    snippet = "Object.assign(window, { vega, vegaLite, vegaEmbed });"
-    return vl_convert.javascript_bundle(snippet, vl_version=vegalite_version())
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
 
 
 def figure_payload(figure: Figure) -> dict[str, Any]:

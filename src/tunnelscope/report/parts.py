@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,17 @@ def hover() -> alt.Parameter:
         empty=False,
         clear="pointerout",
     )
+
+
+def tooltip(values: dict[str, str]) -> Any:
+    """What the pointer shows of a point: its data set, layer and index, then values as expressions of `row`.
+
+    A list of fields would do, but Vega-Lite 6.4 loses text fields of the point nearest to the pointer.
+    """
+    shown = {"data set": "row.dataset", "layer": "row.layer", "index": "row.layer_index", **values}
+    pairs = (f"{json.dumps(title)}: {expression}" for title, expression in shown.items())
+    # The cell around a point holds it as its datum.
+    return alt.value(alt.ExprRef(f"{{{', '.join(pairs)}}}".replace("row.", "(datum.datum || datum).")))
 
 
 def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
