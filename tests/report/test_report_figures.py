@@ -6,23 +6,24 @@ import pytest
 from synthetic_results import synthetic_results
 
 from tunnelscope import report
-from tunnelscope.report.charts import accuracy_chart, accuracy_domain, log_axis
+from tunnelscope.report.accuracy import accuracy_chart, accuracy_domain
+from tunnelscope.report.charts import log_axis
 from tunnelscope.report.figures import build_figures
-from tunnelscope.report.specs import spec_of
+from tunnelscope.report.specs import figure_svg, file_names, spec_of
 from tunnelscope.report.theme import TOKENS, set_colours, set_shapes
 from tunnelscope.report.tidy import accuracies, shared_frame
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def texts(path):
-    return [element.text for element in ElementTree.parse(path).iter(f"{SVG}text")]
+def drawn(table, run, key="accuracy", choice=None):
+    """One figure's SVG as a tree."""
+    figure = next(figure for figure in build_figures(table, run) if figure.key == key)
+    return ElementTree.fromstring(figure_svg(figure, shared_frame(table, run), choice))
 
 
-def strokes(path, colour):
-    return [
-        element for element in ElementTree.parse(path).iter(f"{SVG}path") if element.get("stroke") == colour
-    ]
+def texts(tree):
+    return [element.text for element in tree.iter(f"{SVG}text")]
 
 
 def test_every_figure_is_written_as_svg_and_pdf(tmp_path):
@@ -36,46 +37,40 @@ def test_every_figure_is_written_as_svg_and_pdf(tmp_path):
         assert path.read_bytes().startswith(b"<svg" if path.suffix == ".svg" else b"%PDF")
 
 
-def test_accuracy_figure_shows_sets_layers_tunnel_and_network(tmp_path):
-    paths = report.write_figures(*synthetic_results(), tmp_path)
-    words = texts(paths[0])
-    for word in (
-        "cifar10",
-        "cifar100",
-        "gtsrb",
-        "pixels",
-        "tunnel: 14 of 28",
-        "the network itself 93.4%",
-        "100%",
-    ):
-        assert word in words
+def test_accuracy_figure_shows_sets_layers_tunnel_and_network():
+    tree = drawn(*synthetic_results())
+    network = "the network itself 93.4%"
+    for word in ("cifar10", "cifar100", "gtsrb", "pixels", "tunnel: 14 of 28", network, "100%"):
+        assert word in texts(tree)
     light = TOKENS["light"]
-    for colour in (light.ink, light.sets[0], light.sets[1]):
-        assert strokes(paths[0], colour)
+    strokes = {element.get("stroke") for element in tree.iter(f"{SVG}path")}
+    assert {light.ink, light.sets[0], light.sets[1]} <= strokes
+    assert light.tunnel in {element.get("fill") for element in tree.iter(f"{SVG}path")}
 
 
-def test_each_cka_matrix_shows_its_own_set(tmp_path):
+def test_each_cka_matrix_shows_its_own_set():
     table, run = synthetic_results(["a", "b"], id_set=None, ood_sets=("x", "y"))
     off_diagonal = (table["quantity"] == "cka") & (table["layer"] != table["layer_b"])
     table.loc[off_diagonal & (table["dataset"] == "y"), "value"] = 0.0
-    report.write_figures(table, run, tmp_path)
-    lightest = "rgb(244, 246, 248)"  # CKA 0; once in the legend's gradient, once a cell
-    counts = [(tmp_path / f"cka-{key}.svg").read_text().count(lightest) for key in ("x", "y")]
+    unrelated = "rgb(244, 246, 248)"  # CKA 0: once in the legend's gradient, once a cell
+    counts = [
+        ElementTree.tostring(drawn(table, run, "cka", key)).count(unrelated.encode()) for key in ("x", "y")
+    ]
     assert counts == [1, 3]
 
 
-def test_sets_whose_names_make_one_file_name_keep_a_file_each(tmp_path):
-    results = synthetic_results(["a", "b"], id_set=None, ood_sets=("org/x", "org x", "ÄÖ"))
-    names = [path.name for path in report.write_figures(*results, tmp_path) if path.name.startswith("cka")]
-    assert names[::2] == ["cka-org-x.svg", "cka-org-x-2.svg", "cka.svg"]
+def test_sets_whose_names_make_one_file_name_keep_a_file_each():
+    figures = build_figures(*synthetic_results(["a", "b"], id_set=None, ood_sets=("org/x", "org x", "ÄÖ")))
+    names = [name for (key, _), name in file_names(figures).items() if key == "cka"]
+    assert names == ["cka-org-x", "cka-org-x-2", "cka"]
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(12, ["pixels", "layer.1", "layer.12"]), (50, ["pixels", "10", "50"])]
 )
-def test_axis_has_names_for_few_layers_and_numbers_for_many(tmp_path, count, shown):
+def test_axis_has_names_for_few_layers_and_numbers_for_many(count, shown):
     results = synthetic_results([f"layer.{i}" for i in range(1, count + 1)], ood_sets=())
-    words = texts(report.write_figures(*results, tmp_path)[0])
+    words = texts(drawn(*results))
     assert set(shown) <= set(words)
     assert ("layer.3" in words) == (count == 12)
 
@@ -89,26 +84,12 @@ def test_single_layer_gives_whiskers_and_no_matrix():
     assert "No tunnel is shaded" in figures["accuracy"].notes[0]
 
 
-def test_names_with_markup_are_drawn_as_words(tmp_path):
-    results = synthetic_results(["<script>alert(1)</script>", "a & b"], ood_sets=("<img src=x>",))
-    for path in report.write_figures(*results, tmp_path):
-        if path.suffix == ".svg":
-            assert {element.tag for element in ElementTree.parse(path).iter()} <= {
-                SVG + tag
-                for tag in (
-                    "svg",
-                    "g",
-                    "path",
-                    "text",
-                    "rect",
-                    "line",
-                    "defs",
-                    "clipPath",
-                    "linearGradient",
-                    "stop",
-                )
-            }
-    assert "<img src=x>" in texts(tmp_path / "accuracy.svg")
+@pytest.mark.parametrize("key", ["accuracy", "nc1", "cka"])
+def test_names_with_markup_are_drawn_as_words(key):
+    tree = drawn(*synthetic_results(["<script>alert(1)</script>", "a & b"], ood_sets=("<img src=x>",)), key)
+    tags = "svg g path text rect line defs clipPath linearGradient stop".split()  # noqa: SIM905
+    assert {element.tag for element in tree.iter()} <= {SVG + tag for tag in tags}
+    assert "a & b" in texts(tree)
 
 
 @pytest.mark.parametrize("names", [["a", "b"], [f"layer.{i}" for i in range(20)]])

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.errors import RequestError
+from tunnelscope.report.theme import TOKENS, vega_config
+from tunnelscope.report.tidy import Frame, shared_frame
 
 if TYPE_CHECKING:
     import altair as alt
@@ -74,32 +76,30 @@ def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) 
     import vl_convert
 
     from tunnelscope.report.figures import build_figures
-    from tunnelscope.report.theme import TOKENS, vega_config
-    from tunnelscope.report.tidy import shared_frame
 
-    folder = Path(folder)
-    frame = shared_frame(table, run)
-    config = vega_config("light", len(frame.sets), frame.id_set is not None)
-    config |= {"background": TOKENS["light"].paper, "padding": 12}
+    folder, frame = Path(folder), shared_frame(table, run)
     figures = build_figures(table, run)
     paths: list[Path] = []
     for (key, choice), name in file_names(figures).items():
-        figure = next(figure for figure in figures if figure.key == key)
-        spec = spec_of(figure.chart)
-        spec["width"] = spec["height"] if figure.square else FILE_WIDTH
-        set_choice(spec, choice)
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=config)
+        svg = figure_svg(next(figure for figure in figures if figure.key == key), frame, choice)
         paths += [folder / f"{name}.svg", folder / f"{name}.pdf"]
         write_file(paths[-2], svg.encode())
         write_file(paths[-1], vl_convert.svg_to_pdf(svg))
     return paths
 
 
-def set_choice(spec: dict[str, Any], choice: str | None) -> None:
-    """Have the parameter `choice` of a specification start with a value."""
-    for param in spec.get("params", []):
+def figure_svg(figure: Figure, frame: Frame, choice: str | None = None) -> str:
+    """A figure in light colours on white as SVG, showing `choice` where it has a choice of data sets."""
+    import vl_convert
+
+    config = vega_config("light", len(frame.sets), frame.id_set is not None)
+    config |= {"background": TOKENS["light"].paper, "padding": 12}
+    spec = spec_of(figure.chart)
+    spec["width"] = spec["height"] if figure.square else FILE_WIDTH
+    for param in spec["params"]:
         if param["name"] == "choice" and choice is not None:
             param["value"] = choice
+    return vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=config)
 
 
 def write_file(path: Path, content: bytes) -> None:

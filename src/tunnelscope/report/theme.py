@@ -123,6 +123,7 @@ def vega_config(scheme: Scheme, count: int, has_id: bool) -> dict[str, Any]:
             **small,
             "labelFontSize": 12.5,
             "labelColor": tokens.ink,
+            "titleFontWeight": 500,
             "symbolStrokeWidth": 2,
             "symbolSize": 70,
             "unselectedOpacity": 0.25,
