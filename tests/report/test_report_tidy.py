@@ -59,11 +59,23 @@ def test_best_layers_are_those_of_run_and_never_the_input():
     assert (rows["layer_index"] == 0).sum() == 2
 
 
+def test_label_goes_below_a_point_that_has_the_id_curve_just_over_it():
+    table, run = synthetic_results([f"l{i}" for i in range(10)], ood_sets=("x",))
+    table.loc[table["quantity"] == "probe_accuracy", "value"] = 0.9
+    table.loc[table["dataset"] == "x", "value"] = 0.2
+    table.loc[(table["dataset"] == "x") & (table["layer"] == "l5"), "value"] = 0.87
+    run["best_layer"] = {"x": {"layer": "l5"}}
+    rows = accuracies(table, run, shared_frame(table, run))
+    assert rows.loc[rows["best"], "label_at"].tolist() == ["below"]
+    table.loc[(table["dataset"] == "x") & (table["layer"] == "l5"), "value"] = 0.6
+    rows = accuracies(table, run, shared_frame(table, run))
+    assert rows.loc[rows["best"], "label_at"].tolist() == ["above"]
+
+
 def test_labels_of_close_best_layers_go_to_different_sides():
     table, run = synthetic_results([f"l{i}" for i in range(10)], ood_sets=("x", "y"))
-    at = (table["quantity"] == "probe_accuracy") & (table["layer"] == "l5")
-    table.loc[at & (table["dataset"] == "x"), "value"] = 0.50
-    table.loc[at & (table["dataset"] == "y"), "value"] = 0.47
+    for key, accuracy in {"cifar10": 0.9, "x": 0.5, "y": 0.47}.items():
+        table.loc[(table["quantity"] == "probe_accuracy") & (table["dataset"] == key), "value"] = accuracy
     run["best_layer"] = {"x": {"layer": "l5"}, "y": {"layer": "l5"}, "cifar10": {"layer": "l9"}}
     rows = accuracies(table, run, shared_frame(table, run))
     assert dict(rows.loc[rows["best"], ["dataset", "label_at"]].to_numpy()) == {

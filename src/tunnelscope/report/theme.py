@@ -117,7 +117,7 @@ def vega_config(scheme: Scheme, count: int, has_id: bool) -> dict[str, Any]:
             "titleAnchor": "end",
             "titleBaseline": "bottom",
             "titleX": 0,
-            "titleY": -26,
+            "titleY": -27,
         },
         "legend": {
             **small,
