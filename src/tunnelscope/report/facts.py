@@ -57,8 +57,7 @@ def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFi
     length = number(tunnel.get("length"))
     if length is None:
         return KeyFigure("Layers in the tunnel", "not known", reason)
-    share, before = words.percent(tunnel.get("share"), 0), frame.count - int(length)
-    detail = f"{share} of the depth; before it: {before}"
+    detail = f"{words.percent(tunnel.get('share'), 0)} of the depth"
     return KeyFigure("Layers in the tunnel", f"{int(length)} of {frame.count}", detail)
 
 

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from tunnelscope.report import charts, tidy
+from tunnelscope.report.accuracy import accuracy_chart
 from tunnelscope.report.tidy import Frame
 
 
@@ -112,7 +113,7 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
         caption += (
             f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
         )
-    chart = charts.accuracy_chart(rows, frame, own)
+    chart = accuracy_chart(rows, frame, own)
     return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunnelscope.report import facts, words
 from tunnelscope.report.layer_table import layer_table
-from tunnelscope.report.specs import FILE_WIDTH, file_name, spec_of, vegalite_version
+from tunnelscope.report.specs import FILE_WIDTH, file_name, spec_of, vegalite_version, write_file
 from tunnelscope.report.theme import FONT, TOKENS, vega_config
 from tunnelscope.report.tidy import shared_frame
 
@@ -29,12 +29,9 @@ def write_report(table: pd.DataFrame, run: dict[str, Any], path: Path | str) -> 
         path: the file to write; its folder is made if it is not there.
 
     Raises:
-        RequestError: the results name no layer.
+        RequestError: the results name no layer, or the file cannot be written.
     """
-    path = Path(path)
-    page = render_page(table, run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_file(Path(path), render_page(table, run).encode())
 
 
 def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
@@ -62,7 +59,8 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     )
     environment.filters["shorten"] = words.shorten
     return environment.from_string(asset("report.html.j2")).render(
-        run=run,
+        version=run.get("tunnelscope") or "",
+        command=run.get("command") or "",
         title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),
         verdict=run.get("verdict") or "",
         warnings=run.get("warnings") or [],
@@ -89,11 +87,10 @@ def asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that sets `vega`, `vegaLite` and `vegaEmbed`."""
+    """Vega, Vega-Lite and vega-embed as one script that sets `vegaEmbed`."""
     import vl_convert
 
-    snippet = "Object.assign(window, { vega, vegaLite, vegaEmbed });"
-    return vl_convert.javascript_bundle(snippet, vl_version=vegalite_version())
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
 
 
 def figure_payload(figure: Figure) -> dict[str, Any]:

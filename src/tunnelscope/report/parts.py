@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +103,17 @@ def hover() -> alt.Parameter:
     )
 
 
+def tooltip(values: dict[str, str]) -> Any:
+    """What the pointer shows of a point: its data set, layer and index, then values as expressions of `row`.
+
+    A list of fields would do, but Vega-Lite 6.4 loses text fields of the point nearest to the pointer.
+    """
+    shown = {"data set": "row.dataset", "layer": "row.layer", "index": "row.layer_index", **values}
+    pairs = (f"{json.dumps(title)}: {expression}" for title, expression in shown.items())
+    # The cell around a point holds it as its datum.
+    return alt.value(alt.ExprRef(f"{{{', '.join(pairs)}}}".replace("row.", "(datum.datum || datum).")))
+
+
 def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
     """The 95 % intervals `low` to `high` as bands, or as whiskers where layers are too few for a band."""
     if frame.count <= FEW_FOR_BANDS:
@@ -113,26 +125,15 @@ def tunnel_marks(frame: Frame) -> list[alt.Chart]:
     """The tunnel as a shaded stretch with its name above it, and the interval of its start as a bar."""
     if frame.start is None or frame.start >= frame.count:
         return []
-    length = frame.count - frame.start
-    tunnel = pd.DataFrame(
-        {
-            "layer_index": [frame.start + 0.5],
-            "end": [frame.count + 0.5],
-            "middle": [(frame.start + frame.count + 1) / 2],
-        }
-    )
+    tunnel = pd.DataFrame({"layer_index": [frame.start + 0.5], "end": [frame.count + 0.5]})
     base = alt.Chart(tunnel)
     where = {"x": "layer_index:Q", "x2": "end:Q"}
-    label = f"tunnel: {length} of {frame.count}"
+    label = f"tunnel: {frame.count - frame.start} of {frame.count}"
     marks = [
         base.mark_rect(style="tunnel", aria=False).encode(**where),
         base.mark_rule(style="tunnel-edge", aria=False).encode(x="layer_index:Q"),
-        base.mark_text(style="tunnel-label", baseline="bottom", clip=False, aria=False).encode(
-            x="middle:Q",
-            y=alt.value(-5),
-            text=alt.condition(
-                f"{length / (frame.count + 1):.4f} * width > 105", alt.value(label), alt.value("tunnel")
-            ),
+        base.mark_text(style="tunnel-label", align="right", baseline="bottom", aria=False).encode(
+            x="end:Q", y=alt.value(-6), text=alt.value(label)
         ),
     ]
     if frame.start_interval and frame.start_interval[0] < frame.start_interval[1]:

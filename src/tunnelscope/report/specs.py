@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tunnelscope.errors import RequestError
+from tunnelscope.report.theme import TOKENS, vega_config
+from tunnelscope.report.tidy import Frame, shared_frame
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+
+    from tunnelscope.report.figures import Figure
 
 FILE_WIDTH = 680  # pixels; a slide's width of text
 
@@ -19,7 +26,7 @@ def spec_of(chart: alt.LayerChart) -> dict[str, Any]:
 
     # 50 layers x 5 sets have more pairs of layers than Altair's row limit, which is meant for notebooks.
     with alt.data_transformers.enable("default", max_rows=None):
-        spec = chart.to_dict()
+        spec = chart.to_dict(validate=False)  # a third of a report's time; the tests validate every chart
     spec.pop("config", None)
     return spec
 
@@ -31,9 +38,23 @@ def vegalite_version() -> str:
     return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def file_name(key: str, choice: str | None = None) -> str:
-    """A name of letters, digits, dots and dashes for a figure and the data set it shows."""
-    return key if choice is None else f"{key}-{re.sub(r'[^A-Za-z0-9._-]+', '-', choice).strip('-.') or 'set'}"
+def file_name(*words: str) -> str:
+    """A file's name from any words: letters, digits, dots, underscores and dashes."""
+    parts = (re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.") for word in words)
+    return "-".join(part for part in parts if part) or "figure"
+
+
+def file_names(figures: Sequence[Figure]) -> dict[tuple[str, str | None], str]:
+    """A name for each figure and choice of data set, made different with -2, -3 … where two would be one."""
+    names: dict[tuple[str, str | None], str] = {}
+    for figure in figures:
+        for choice in figure.choices or (None,):
+            name = first = file_name(figure.key, choice or "")
+            again = 2
+            while name in names.values():
+                name, again = f"{first}-{again}", again + 1
+            names[figure.key, choice] = name
+    return names
 
 
 def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) -> list[Path]:
@@ -50,38 +71,45 @@ def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) 
         The files in the order of the report, SVG before PDF.
 
     Raises:
-        RequestError: the results name no layer.
+        RequestError: the results name no layer, or the folder cannot be written.
     """
     import vl_convert
 
     from tunnelscope.report.figures import build_figures
-    from tunnelscope.report.theme import TOKENS, vega_config
-    from tunnelscope.report.tidy import shared_frame
 
-    folder = Path(folder)
-    frame = shared_frame(table, run)
-    config = vega_config("light", len(frame.sets), frame.id_set is not None)
-    config |= {"background": TOKENS["light"].paper, "padding": 12}
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, frame = Path(folder), shared_frame(table, run)
+    figures = build_figures(table, run)
     paths: list[Path] = []
-    for figure in build_figures(table, run):
-        for choice in figure.choices or (None,):
-            spec = spec_of(figure.chart)
-            spec["width"] = spec["height"] if figure.square else FILE_WIDTH
-            set_choice(spec, choice)
-            svg = vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=config)
-            name = file_name(figure.key, choice)
-            for path, content in [
-                (folder / f"{name}.svg", svg.encode()),
-                (folder / f"{name}.pdf", vl_convert.svg_to_pdf(svg)),
-            ]:
-                path.write_bytes(content)
-                paths.append(path)
+    for (key, choice), name in file_names(figures).items():
+        svg = figure_svg(next(figure for figure in figures if figure.key == key), frame, choice)
+        paths += [folder / f"{name}.svg", folder / f"{name}.pdf"]
+        write_file(paths[-2], svg.encode())
+        write_file(paths[-1], vl_convert.svg_to_pdf(svg))
     return paths
 
 
-def set_choice(spec: dict[str, Any], choice: str | None) -> None:
-    """Have the parameter `choice` of a specification start with a value."""
-    for param in spec.get("params", []):
+def figure_svg(figure: Figure, frame: Frame, choice: str | None = None) -> str:
+    """A figure in light colours on white as SVG, showing `choice` where it has a choice of data sets."""
+    import vl_convert
+
+    config = vega_config("light", len(frame.sets), frame.id_set is not None)
+    config |= {"background": TOKENS["light"].paper, "padding": 12}
+    spec = spec_of(figure.chart)
+    spec["width"] = spec["height"] if figure.square else FILE_WIDTH
+    for param in spec["params"]:
         if param["name"] == "choice" and choice is not None:
             param["value"] = choice
+    return vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=config)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file and the folders above it.
+
+    Raises:
+        RequestError: the path cannot be written, with the system's reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror or error}; name another place") from error

@@ -107,19 +107,19 @@ def accuracies(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> pd.Dat
     pairs = zip(tidy["dataset"], tidy["layer"], tidy["layer_index"], strict=True)
     tidy = tidy.assign(best=[index > 0 and (key, layer) in best for key, layer, index in pairs], label_at="")
     named = tidy.loc[tidy["best"] & ((tidy["role"] != "id") | (len(frame.sets) == 1))]
-    for row, place in label_places(named, frame).items():
-        tidy.loc[row, "label_at"] = place
+    for row in named.index:
+        tidy.loc[row, "label_at"] = label_place(tidy, row, frame)
     return tidy
 
 
-def label_places(best: pd.DataFrame, frame: Frame) -> dict[Any, str]:
-    """Above each point, but below where another set's best layer lies just over it."""
-    places = {}
-    for row, layer, accuracy in zip(best.index, best["layer_index"], best["accuracy"], strict=True):
-        near = (best["layer_index"] - layer).abs() <= max(1, 0.15 * frame.count)
-        over = best["accuracy"].between(accuracy, accuracy + 0.09) & (best.index != row)
-        places[row] = "below" if (near & over).any() else "above"
-    return places
+def label_place(tidy: pd.DataFrame, row: Any, frame: Frame) -> str:
+    """Above a point, but below it where another set's curve runs just over it and is further away below."""
+    point: Any = tidy.loc[row]
+    near = (tidy["layer_index"] - point["layer_index"]).abs() <= max(1, 0.08 * frame.count)
+    others = tidy.loc[near & (tidy["dataset"] != point["dataset"]), "accuracy"] - point["accuracy"]
+    room_above, room_below = others[others >= 0].min(), -others[others <= 0].max()  # NaN: nothing there
+    crowded = room_above < 0.08 * (tidy["accuracy"].max() - tidy["accuracy"].min())
+    return "below" if crowded and not room_below <= room_above else "above"
 
 
 def ranks(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:

@@ -122,7 +122,8 @@ async function fileView(key) {
     spec.height = payload.figures[key].spec.height;
   }
   const config = { ...payload.config.light, background: payload.paper, padding: 12 };
-  const view = new window.vega.View(window.vega.parse(window.vegaLite.compile(spec, { config }).spec), { renderer: "none" });
+  const options = { actions: false, renderer: "svg", config };
+  const { view } = await window.vegaEmbed(document.createElement("div"), spec, options);
   if (shownSets && hasSets(view)) view.data("sets_store", plainTuples(shownSets));
   return view.runAsync();
 }
@@ -150,9 +151,12 @@ async function saveAs(kind, key, table) {
   const name = `${payload.name}-${key || table}`;
   if (kind === "csv") return save(key ? figureCsv(key) : tableCsv(table), "text/csv;charset=utf-8", `${name}.csv`);
   const view = await fileView(key);
-  if (kind === "svg") return save(await view.toSVG(), "image/svg+xml", `${name}.svg`);
-  const picture = await view.toCanvas(3);
-  picture.toBlob((blob) => save(blob, "image/png", `${name}.png`), "image/png");
+  if (kind === "svg") save(await view.toSVG(), "image/svg+xml", `${name}.svg`);
+  else {
+    const picture = await view.toCanvas(3);
+    picture.toBlob((blob) => save(blob, "image/png", `${name}.png`), "image/png");
+  }
+  view.finalize();
 }
 
 document.addEventListener("click", (event) => {
