@@ -48,9 +48,17 @@ class Findings:
 
     @property
     def best(self) -> int:
-        """Position of the layer with the best held-out accuracy, the earlier of equal ones."""
+        """Position of the layer with the best held-out accuracy.
+
+        Of layers with equal accuracy, common with few held-out rows, the one with the lower held-out
+        loss, then the earlier.
+        """
         seeds = sorted({seed for _, seed in self.probes})
-        heldout = [
-            np.mean([self.probes[layer, seed].heldout_accuracy for seed in seeds]) for layer in self.layers
-        ]
-        return int(np.argmax(heldout))
+
+        def merit(position: int) -> tuple[float, float, int]:
+            fitted = [self.probes[self.layers[position], seed] for seed in seeds]
+            accuracy = np.mean([probe.heldout_accuracy for probe in fitted])
+            losses = [np.inf if probe.heldout_loss is None else probe.heldout_loss for probe in fitted]
+            return float(accuracy), -float(np.mean(losses)), -position
+
+        return max(range(len(self.layers)), key=merit)

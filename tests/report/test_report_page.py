@@ -89,7 +89,8 @@ def test_key_figures_and_readings_are_those_of_run():
     table, run = synthetic_results()
     run["tunnel"]["ood"]["gtsrb"] |= {"retained": {"value": 0.5, "low": 0.45, "high": 0.55}, "band": "strong"}
     run["best_layer"]["gtsrb"] |= {"layer": "layer1.3", "accuracy": 0.123, "low": 0.1, "high": 0.15}
-    run["best_layer"]["gtsrb"] |= {"parameters_saved": 0.87, "flops_saved": 0.65, "milliseconds_saved": 1.94}
+    run["model"] |= {"parameters": 1000, "flops": 2000}
+    run["best_layer"]["gtsrb"] |= {"parameters_saved": 870, "flops_saved": 1300, "milliseconds_saved": 1.94}
     text = Words(render_page(table, run)).text
     assert "14 of 28" in text
     assert "gtsrb 50 % 45–55 % strong 0.42 0.32 to 0.52" in text

@@ -104,9 +104,16 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def saved_share(saved: Any, whole: Any) -> str:
+    """What is saved as a share of the whole network, in percent."""
+    part, total = number(saved), number(whole)
+    return words.UNKNOWN if part is None or not total else words.percent(part / total, 0)
+
+
 def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
     """Per data set the layer to take, its accuracy, what it saves and the lines of code that take it."""
     best, code = run.get("best_layer") or {}, run.get("next_step") or {}
+    whole = run.get("model") or {}
     place = {name: index for index, name in enumerate(frame.names, start=1)}
     rows = []
     for key in frame.sets:
@@ -123,8 +130,8 @@ def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
                 "index": place.get(layer.get("layer")),
                 "accuracy": words.percent(layer.get("accuracy")),
                 "range": words.percent_range(layer),
-                "parameters": words.percent(layer.get("parameters_saved"), 0),
-                "flops": words.percent(layer.get("flops_saved"), 0),
+                "parameters": saved_share(layer.get("parameters_saved"), whole.get("parameters")),
+                "flops": saved_share(layer.get("flops_saved"), whole.get("flops")),
                 "milliseconds": words.UNKNOWN
                 if milliseconds is None
                 else f"{words.decimal(milliseconds, 1)} ms",
