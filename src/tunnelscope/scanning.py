@@ -110,7 +110,7 @@ def scan(
     frame["run"] = run["run"]
     result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
     if folder is not None:
-        _write(result, folder, clock, notify)
+        _write(result, folder, notify)
     return result
 
 
@@ -266,18 +266,16 @@ def _file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
-def _write(result: Scan, folder: Path, clock: Clock, notify: Progress) -> None:
-    with clock.stage("report"):
-        notify("report", 0, 1)
-        result.report(folder / "report.html")
-        notify("report", 1, 1)
-    result.run["timings"]["report"] = round(clock.seconds["report"], 3)
-    result.run["timings"]["total"] = round(time.perf_counter() - clock.started, 3)
+def _write(result: Scan, folder: Path, notify: Progress) -> None:
+    """Write the folder; the report last, from what was saved, so that drawing it again gives the same page."""
     result.save(folder)
+    notify("report", 0, 1)
+    result.report(folder / "report.html")
+    notify("report", 1, 1)
 
 
 def _timings(clock: Clock, images: int) -> dict[str, float]:
-    """Seconds per stage, images per second of recording, peak memory in MB (2^20 bytes)."""
+    """Seconds per stage (the report apart), images recorded per second, peak memory in MB (2^20 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobytes = peak / 1024 if sys.platform == "darwin" else peak
     timings = {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()}
