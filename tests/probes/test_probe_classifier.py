@@ -1,3 +1,5 @@
+from unittest import SkipTest
+
 import numpy as np
 import pytest
 from planted import planted
@@ -46,6 +48,8 @@ def test_scikit_learns_own_checks_pass(protocol):
     for estimator, check in estimator_checks_generator(ProbeClassifier(protocol=protocol)):
         try:
             check(estimator)
+        except SkipTest:
+            continue
         except Exception as error:
             failures.append(f"{check}: {error!r}"[:300])
     assert failures == []
