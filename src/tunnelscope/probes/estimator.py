@@ -54,11 +54,13 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the label of each row, (n,)."""
-        return self.classes_[self.probe_.predict(self._rows(X)).numpy()]
+        rows = self._rows(X)
+        return self.classes_[self.probe_.predict(rows).numpy()]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each label, (n, classes), in the order of `classes_`."""
-        return self.probe_.predict_proba(self._rows(X)).numpy()
+        rows = self._rows(X)
+        return self.probe_.predict_proba(rows).numpy()
 
     def _rows(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "probe_")
