@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it: no test reaches for the network
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TUNNELSCOPE_DATA", ROOT.parent / "shared" / "data"))
 

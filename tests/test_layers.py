@@ -1,5 +1,7 @@
 """Layers are found, named, ordered and read where they are said to be."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -101,9 +103,7 @@ def test_blocks_are_what_a_person_would_count(timm, torchvision, library, name, 
 
 def test_parameters_and_flops_grow_along_the_network(timm):
     found = points(timm.create_model("resnet18"), "all", size=64)
-    assert all(
-        a.parameters <= b.parameters and a.flops <= b.flops for a, b in zip(found, found[1:], strict=False)
-    )
+    assert all(a.parameters <= b.parameters and a.flops <= b.flops for a, b in pairwise(found))
     stem = next(point for point in found if point.name == "conv1")
     assert stem.flops == 2 * 64 * 3 * 7 * 7 * 32 * 32
     assert stem.parameters == 64 * 3 * 7 * 7

@@ -29,7 +29,24 @@ _HOMES = {
     "MachineError": "tunnelscope.errors",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = [
+    "DataSet",
+    "LinearProbe",
+    "MachineError",
+    "Network",
+    "Preprocessing",
+    "ProbeClassifier",
+    "RequestError",
+    "Scan",
+    "TunnelscopeError",
+    "load",
+    "load_data",
+    "load_network",
+    "load_probe",
+    "probe",
+    "record",
+    "scan",
+]
 
 if TYPE_CHECKING:
     from tunnelscope.data import DataSet, Preprocessing, load_data

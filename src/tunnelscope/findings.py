@@ -32,6 +32,9 @@ class Findings:
     role: str
     layers: list[str]
     probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
+    choice: dict[tuple[str, int], tuple[float, float]] = field(
+        default_factory=dict
+    )  # held-out accuracy, loss
     correct: np.ndarray = field(
         default_factory=lambda: np.empty((0, 0))
     )  # (layers, test rows), mean over seeds
@@ -56,9 +59,8 @@ class Findings:
         seeds = sorted({seed for _, seed in self.probes})
 
         def merit(position: int) -> tuple[float, float, int]:
-            fitted = [self.probes[self.layers[position], seed] for seed in seeds]
-            accuracy = np.mean([probe.heldout_accuracy for probe in fitted])
-            losses = [np.inf if probe.heldout_loss is None else probe.heldout_loss for probe in fitted]
-            return float(accuracy), -float(np.mean(losses)), -position
+            scores = np.array([self.choice[self.layers[position], seed] for seed in seeds])
+            accuracy, loss = scores.mean(axis=0)
+            return float(accuracy), -float(loss), -position
 
         return max(range(len(self.layers)), key=merit)

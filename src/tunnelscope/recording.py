@@ -99,13 +99,13 @@ class Recorder:
                 output = first_tensor(self.network.module(_on_device(batch, self.device)))
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                f"out of memory on {self.device} with {len(batch)} images at once; give a smaller --batch-size"
+                f"out of memory on {self.device} with {len(batch)} images at once; lower --batch-size"
             ) from error
         for point in self.points:
             if not torch.isfinite(pooled[point.name]).all():
                 raise RequestError(
-                    f"layer {point.name!r} gives values that are not finite; the weights or the input scale "
-                    "are wrong. Check the preprocessing that `tunnelscope layers` prints and the weights file."
+                    f"layer {point.name!r} gives values that are not finite; the weights or the input "
+                    "scale are wrong: check the weights file, and the preprocessing in `tunnelscope layers`"
                 )
         if output is not None:
             output = output.float().cpu() if output.dim() == 2 else None
@@ -264,7 +264,8 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
         return time.perf_counter() - start
 
     with torch.inference_mode():
-        timed(False), timed(True)  # the first passes choose kernels
+        timed(False)  # the first passes choose kernels
+        timed(True)
         differences = [timed(False) - timed(True) for _ in range(repeats)]
     return max(0.0, 1000 * median(differences))
 

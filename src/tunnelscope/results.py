@@ -77,7 +77,7 @@ class Scan:
             keys = [key for key in best if roles[key] == "ood"] or list(best)
             if len(keys) != 1:
                 raise RequestError(f"several data sets were scanned; name one of {', '.join(best)}")
-            dataset = keys[0]
+            return best[keys[0]]
         if dataset not in best:
             raise unknown_name("data set", dataset, best)
         return best[dataset]

@@ -59,9 +59,10 @@ def _probe_rows(found: Findings, recorder: Recorder) -> list[dict]:
         )
         rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
         rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
-        rows.append(
-            place | {"split": "heldout", "quantity": "heldout_accuracy", "value": fitted.heldout_accuracy}
-        )
+        heldout = place | {"split": "heldout"}
+        rows.append(heldout | {"quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
+        if (name, seed) in found.choice:
+            rows.append(heldout | {"quantity": "choice_accuracy", "value": found.choice[name, seed][0]})
     return rows
 
 

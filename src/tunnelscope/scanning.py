@@ -1,5 +1,6 @@
 """The main job: one network × one ID set × some OOD sets → curves, tunnel, the layer to take."""
 
+import math
 import resource
 import sys
 import time
@@ -17,7 +18,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
 from tunnelscope.models import Network, load_network
-from tunnelscope.probes import LinearProbe, probe
+from tunnelscope.probes import LinearProbe, choice_scores, probe
 from tunnelscope.recording import INPUT, Recorded, Recorder, make_recorder, ready_shape
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.summary import summarise
@@ -167,6 +168,7 @@ def _probe_layers(
             if name != INPUT:
                 right = fitted.predict(test.features[name]) == test.labels
                 correct[position - 1] += right.numpy() / settings.seeds
+                findings.choice[name, seed] = _choice(train.features[name], train.labels, fitted)
             if not fitted.converged:
                 findings.warnings.append(
                     f"the probe of layer {name} on {key} missed its tolerance "
@@ -174,6 +176,12 @@ def _probe_layers(
                 )
             notify(f"{key}: probes", repeat * len(names) + position + 1, total)
     findings.correct = correct
+
+
+def _choice(features: Tensor, labels: Tensor, fitted: AnyProbe) -> tuple[float, float]:
+    """Held-out accuracy and loss to choose a layer by; a probe without a loss loses every tie."""
+    accuracy, loss = choice_scores(features, labels, fitted)
+    return (-math.inf if accuracy is None else accuracy), (math.inf if loss is None else loss)
 
 
 def _measure_layers(
@@ -267,7 +275,7 @@ def _file_name(name: str) -> str:
 
 
 def _write(result: Scan, folder: Path, notify: Progress) -> None:
-    """Write the folder; the report last, from what was saved, so that drawing it again gives the same page."""
+    """Write the folder; the report last, from what was saved: drawn again it is the same page."""
     result.save(folder)
     notify("report", 0, 1)
     result.report(folder / "report.html")
@@ -275,7 +283,7 @@ def _write(result: Scan, folder: Path, notify: Progress) -> None:
 
 
 def _timings(clock: Clock, images: int) -> dict[str, float]:
-    """Seconds per stage (the report apart), images recorded per second, peak memory in MB (2^20 bytes)."""
+    """Seconds per stage (report apart), images recorded per second, peak memory in MB (2^20 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobytes = peak / 1024 if sys.platform == "darwin" else peak
     timings = {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()}

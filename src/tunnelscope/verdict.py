@@ -29,7 +29,9 @@ def _about_start(tunnel: dict[str, Any], layers: Sequence[dict[str, Any]]) -> st
     return f"On its own data this network has built its representation by {where}; {rest} less than 5 %."
 
 
-def _about_other_data(tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]) -> str:
+def _about_other_data(
+    tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]
+) -> str:
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
     parts = []

@@ -56,7 +56,8 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        line = f"a fault of tunnelscope itself: {type(error).__name__}: {error}; please report it with --debug's output"
+        what = f"{type(error).__name__}: {error}"
+        line = f"a fault of tunnelscope itself: {what}; please report it with --debug's output"
         return _fail(line, OUR_FAULT, arguments)
 
 

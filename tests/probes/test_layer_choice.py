@@ -1,0 +1,58 @@
+"""The rows a layer is chosen by: unseen by the probe, and enough of them."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from tunnelscope.probes import choice_scores, probe
+from tunnelscope.probes.choice import stratified_parts
+
+
+def planted(rows, width=6, classes=4, seed=0):
+    draws = np.random.default_rng(seed)
+    labels = draws.integers(classes, size=rows)
+    centres = draws.normal(size=(classes, width))
+    return torch.tensor(centres[labels] + draws.normal(size=(rows, width))).float(), torch.tensor(labels)
+
+
+def test_parts_spread_classes_evenly_and_are_reproducible():
+    labels = torch.tensor([0] * 55 + [1] * 32 + [2])
+    parts = stratified_parts(labels, seed=0)
+    assert parts[-1] == -1  # a class of one row cannot be both learnt and judged
+    counts = torch.stack([torch.bincount(parts[labels == label], minlength=10) for label in (0, 1)])
+    assert ((counts.max(dim=1).values - counts.min(dim=1).values) <= 1).all()
+    assert counts.sum(dim=0).max() - counts.sum(dim=0).min() <= 1
+    assert torch.equal(parts, stratified_parts(labels, seed=0))
+    assert not torch.equal(parts, stratified_parts(labels, seed=1))
+
+
+def test_every_row_of_a_small_set_is_judged_by_a_probe_that_did_not_see_it():
+    features, labels = planted(200)
+    fitted = probe(features, labels, protocol="knn")
+    accuracy, _ = choice_scores(features, labels, fitted)
+    parts = stratified_parts(labels, fitted.seed).numpy()
+    folds = [(np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(10)]
+    expected = []
+    for fit, judge in folds:
+        mean, scale = features[fit].mean(dim=0), features[fit].std(dim=0, correction=0)
+        scaled = ((features - mean) / scale).numpy()
+        neighbours = KNeighborsClassifier(20).fit(scaled[fit], labels[fit])
+        expected.extend(neighbours.predict(scaled[judge]) == labels[judge].numpy())
+    assert accuracy == pytest.approx(np.mean(expected), abs=0.01)  # ties of the vote are broken otherwise
+    assert accuracy < fitted.scores(features, labels).accuracy
+
+
+def test_random_labels_are_at_chance_though_the_training_rows_fit():
+    draws = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(300, 250, generator=draws), torch.randint(2, (300,), generator=draws)
+    fitted = probe(features, labels, tolerance=1e-2)
+    accuracy, loss = choice_scores(features, labels, fitted)
+    assert 0.4 < accuracy < 0.6
+    assert loss > 0.6
+
+
+def test_a_large_set_is_judged_by_its_one_part():
+    features, labels = planted(10_000)
+    fitted = probe(features, labels, protocol="ridge")
+    assert choice_scores(features, labels, fitted) == (fitted.heldout_accuracy, fitted.heldout_loss)
