@@ -73,6 +73,14 @@ def test_well_separated_classes_get_a_small_penalty():
     assert fit_probe(features, labels).penalty < 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["constant", "duplicated", "wide"])
+def test_separable_classes_converge_with_next_to_no_penalty(kind, dtype):
+    for seed in (2, 5):
+        features, labels = planted(kind, seed=seed, spread=6.0, dtype=dtype)
+        assert fit_probe(features, labels, penalty=1e-8, tolerance=1e-3).converged
+
+
 def test_scales_over_many_orders_all_count():
     features, labels = planted("plain")
     scaled = features * 10.0 ** torch.linspace(-4, 4, features.shape[1], dtype=torch.float64)

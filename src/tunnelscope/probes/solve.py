@@ -12,6 +12,7 @@ from tunnelscope.probes.metric import constrained_inverse, curvature_metric
 from tunnelscope.probes.regression import Evaluation, Regression
 
 ROUNDS = 8
+METRIC_LIFE = 40  # evaluations, after which the curvature has left what the metric was taken from
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +44,22 @@ def descend(
     def is_done(here: Minimum[Evaluation]) -> bool:
         return weight_gap(regression, here.evaluated, penalty) <= tolerance * here.evaluated.value
 
-    return minimise(
-        lambda point: regression.evaluate(point, penalty),
-        Minimum(start, regression.evaluate(start, penalty), 1, stalled=False),
-        curvature_metric(regression, coordinates, start, penalty),
-        memory,
-        is_done,
-        most_evaluations,
-    )
+    here = Minimum(start, regression.evaluate(start, penalty), 1, stalled=False)
+    best, misses = float("inf"), 0
+    while not (is_done(here) or here.stalled or here.evaluations >= most_evaluations):
+        here = minimise(
+            lambda point: regression.evaluate(point, penalty),
+            here,
+            curvature_metric(regression, coordinates, here.point, penalty),
+            memory,
+            is_done,
+            min(METRIC_LIFE, most_evaluations - here.evaluations),
+        )
+        gap = weight_gap(regression, here.evaluated, penalty)
+        misses, best = (misses + 1 if gap > best / 2 else 0), min(best, gap)
+        if misses == 2 and start.dtype == torch.float32:  # rounding stands in the way; float64 may get on
+            return replace(here, stalled=True)
+    return here
 
 
 def solve(
