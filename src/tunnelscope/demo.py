@@ -1,7 +1,6 @@
 """The embedded example: train a small network on half of the digits, to be scanned on both halves."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunnelscope.data import Preprocessing, Split, batches, load_data
+from tunnelscope.linalg.threads import threads_for
 from tunnelscope.models import load_network
-from tunnelscope.randomness import torch_generator
+from tunnelscope.randomness import named_generator
 
 MODEL = "zoo:mlp?depth=12&width=256"
 ID = "sklearn:digits?classes=0-4"
@@ -38,21 +38,10 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     assert network.preprocessing is not None  # zoo networks always have one
     images, labels = as_tensors(dataset.train, network.preprocessing)
     module = network.module.requires_grad_(True).train()
-    with one_thread():
+    with threads_for(BATCH * 256 * 256):
         train(module, images, labels, seed, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Products this small are faster on one thread, above all when the other core is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def as_tensors(split: Split, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
@@ -70,7 +59,7 @@ def train(
 ) -> None:
     """Minimise the cross-entropy by SGD, in place."""
     optimizer = torch.optim.SGD(module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    order = torch_generator(seed, "order of training images")
+    order = named_generator(seed, "order of training images")
     for epoch in range(1, EPOCHS + 1):
         for rows in torch.randperm(len(images), generator=order).split(BATCH):
             optimizer.zero_grad()

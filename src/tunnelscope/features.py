@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tunnelscope.errors import unknown_name
 from tunnelscope.layers import ReadPoint
-from tunnelscope.randomness import torch_generator
+from tunnelscope.randomness import named_generator
 
 POOLS = ("auto", "2x2", "avg", "flatten")
 MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
@@ -38,7 +38,7 @@ class Pooling:
         self.columns: Tensor | None = None
         width = self(torch.zeros(1, *point.shape)).shape[1]
         if self.name == "flatten" and width > MOST_COLUMNS:
-            order = torch.randperm(width, generator=torch_generator(seed, f"flatten columns {point.name}"))
+            order = torch.randperm(width, generator=named_generator(seed, f"flatten columns {point.name}"))
             self.columns = order[:MOST_COLUMNS].sort().values
             width = MOST_COLUMNS
         self.width: int = width

@@ -12,8 +12,8 @@ def named_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """A generator for draws on the CPU, such as `torch_generator(0, "flatten columns")`."""
+def named_generator(seed: int, purpose: str) -> torch.Generator:
+    """A torch generator for draws on the CPU, such as `named_generator(0, "held-out rows")`."""
     return torch.Generator().manual_seed(named_seed(seed, purpose))
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tunnelscope.linalg.generators import named_generator
 from tunnelscope.probes import heldout_rows
+from tunnelscope.randomness import named_generator
 
 
 def labels_of(counts):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from planted import planted
 
-from tunnelscope.linalg.generators import named_generator
 from tunnelscope.probes import fit_probe
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023
+from tunnelscope.randomness import named_generator
 
 
 def plain_loop(features, labels, classes, recipe, seed):

@@ -2,12 +2,9 @@
 
 import numpy as np
 
+from tunnelscope.randomness import numpy_generator
+
 TEST_SHARE = 0.2  # of each class, where a set has no test split
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Return the random stream that is named after what it draws for."""
-    return np.random.default_rng([seed, *name.encode()])
 
 
 def split_rows(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +21,7 @@ def split_rows(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         count = max(round(TEST_SHARE * len(rows)), 1) if len(rows) > 1 else 0
-        stream = generator(seed, f"data/split/{label}")
+        stream = numpy_generator(seed, f"data/split/{label}")
         test.append(stream.permutation(rows)[:count])
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[np.concatenate([np.empty(0, dtype=np.int64), *test])] = True
@@ -50,5 +47,5 @@ def balanced_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         take = min(int(sizes[index]), left // (len(order) - position))
         left -= take
         rows = np.flatnonzero(labels == classes[index])
-        chosen.append(generator(seed, f"data/max_samples/{classes[index]}").permutation(rows)[:take])
+        chosen.append(numpy_generator(seed, f"data/max_samples/{classes[index]}").permutation(rows)[:take])
     return np.sort(np.concatenate(chosen))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.generators import named_generator
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.protocols import fit_probe
+from tunnelscope.randomness import named_generator
 
 FEW_HELDOUT = 1000  # held-out rows below which one part is too few to choose by
 PARTS = 10

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.generators import named_generator
+from tunnelscope.randomness import named_generator
 
 NOTHING_HELD_OUT = "no rows can be held out to choose a penalty: each class has a single row; give penalty="
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.linalg.threads import threads_for
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.knn import KnnProbe, fit_knn
 from tunnelscope.probes.linear import LinearProbe
@@ -101,4 +102,5 @@ def fit_probe(
     """
     fit = PROTOCOLS[protocol_name(protocol)]
     rows = training_rows(features, labels, classes, class_names, layer)
-    return fit(rows, FitSettings(tolerance, penalty, seed), layer)
+    with threads_for(rows.features.numel() * len(rows.class_names)):
+        return fit(rows, FitSettings(tolerance, penalty, seed), layer)

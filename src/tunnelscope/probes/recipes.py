@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunnelscope.linalg.generators import named_generator
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.rows import Rows
+from tunnelscope.randomness import named_generator
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.generators import named_generator
+from tunnelscope.randomness import named_generator
 
 
 @dataclass(frozen=True, eq=False)
