@@ -205,10 +205,7 @@ def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
 
 def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
     """All data sets, the ID set first when there is one, each under a key of its own."""
-    others = (
-        [ood] if isinstance(ood, (str, dict, DataSet)) or not isinstance(ood, (list, tuple)) else list(ood)
-    )
-    given = ([id] if id is not None else []) + others
+    given = ([id] if id is not None else []) + _one_by_one(ood)
     if not given:
         raise RequestError(
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
