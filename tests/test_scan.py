@@ -78,14 +78,15 @@ def test_exact_probes_equal_scikit_learns_on_every_layer(real_data, tmp_path):
         "zoo:cifar_resnet20", weights=f"{real_data}/weights/resnet20_cifar10.safetensors"
     )
     data = ts.load_data(f"{real_data}/cifar10", max_samples=2000)
-    train, test = (ts.record(network, split) for split in (data.train, data.test))
-    probes = ts.probe(train, data.train.labels, test=(test, data.test.labels))
+    every_test = ts.load_data(f"{real_data}/cifar10").test
+    train, test = (ts.record(network, split) for split in (data.train, every_test))
+    probes = ts.probe(train, data.train.labels, test=(test, every_test.labels))
     assert len(probes) == 10
     for layer, probe in probes.items():
         scaler = StandardScaler().fit(train[layer].double())
         reference = LogisticRegression(C=1 / (probe.penalty * len(train[layer])), tol=1e-8, max_iter=20000)
         reference.fit(scaler.transform(train[layer].double()), data.train.labels)
-        expected = reference.score(scaler.transform(test[layer].double()), data.test.labels)
+        expected = reference.score(scaler.transform(test[layer].double()), every_test.labels)
         assert probe.converged
         assert abs(probe.accuracy - expected) <= 0.002, layer
 

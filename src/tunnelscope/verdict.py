@@ -26,7 +26,8 @@ def _about_start(tunnel: dict[str, Any], layers: Sequence[dict[str, Any]]) -> st
     if tunnel["length"] == 0:
         return f"On its own data this network builds its representation up to the last layer, {where}."
     rest = "the last layer adds" if tunnel["length"] == 1 else f"the {tunnel['length']} layers after it add"
-    return f"On its own data this network has built its representation by {where}; {rest} less than 5 %."
+    built = f"On its own data this network has built its representation by {where}"
+    return f"{built}; {rest} at most 5 % of the final accuracy."
 
 
 def _about_other_data(
