@@ -8,6 +8,7 @@ the page shows; `tests/test_docs.py` checks that page and README are what this s
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def page(runs: list[dict[str, Any]]) -> str:
         )
         if run["network_accuracy"]:
             parts.append(f"The network's own accuracy on its ID set: {percent(run['network_accuracy'])}.")
+        parts.append(f"![Probe accuracy by depth](images/{run['name']}-accuracy.svg)")
         parts.append(readings(run))
         parts.append(layer_table(run))
         parts += [f"Warning: {warning}." for warning in run["warnings"]]
@@ -161,11 +163,19 @@ def wrapped(command: str) -> str:
 
 
 if __name__ == "__main__":
+    from tunnelscope import load
+    from tunnelscope.report import write_figures
+
     data_folder, *folders = sys.argv[1:]
     KEPT.write_text(
         json.dumps([keep(Path(folder), data_folder) for folder in folders], indent=1, ensure_ascii=False)
         + "\n"
     )
+    for folder in map(Path, folders):
+        scan = load(folder)
+        for path in write_figures(scan.table(), scan.run, folder / "figures"):
+            if path.name == "accuracy.svg":
+                shutil.copy(path, DOCS / "images" / f"{scan.run['run']}-accuracy.svg")
     kept = json.loads(KEPT.read_text())
     (DOCS / "examples.md").write_text(page(kept))
     readme_path = DOCS.parent / "README.md"

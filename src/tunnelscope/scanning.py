@@ -63,6 +63,7 @@ def scan(
     image: str | None = None,
     command: str | None = None,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Scan:
     """Probe every layer of a network on its own and on other data, and read the tunnel.
 
@@ -82,6 +83,7 @@ def scan(
         max_samples: rows per split at most, balanced by class.
         command: the command line, for the record.
         progress: called as work goes on with (stage, done, total).
+        announce: called with each choice made on the way (preprocessing, label column, split rule).
 
     Raises:
         RequestError: something cannot be met as asked.
@@ -98,6 +100,9 @@ def scan(
         network, recorder = _load_model(
             model, weights, sources, id is not None, settings, device, batch_size, workers
         )
+    if announce:
+        for line in choices(network, sources):
+            announce(line)
     findings = [
         examine(recorder, dataset, role, settings, clock, notify)
         for dataset, role in zip(sources, _roles(sources, id), strict=True)
@@ -113,6 +118,18 @@ def scan(
     if folder is not None:
         _write(result, folder, notify)
     return result
+
+
+def choices(network: Network, sources: list[DataSet]) -> list[str]:
+    """What was decided before the work starts, a line a choice."""
+    lines = [f"{network.source}: weights {network.weights}"]
+    if network.preprocessing is not None:
+        lines.append(f"{network.source}: {network.preprocessing.describe()}")
+    for dataset in sources:
+        rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+        lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes")
+        lines += [f"{dataset.key}: {note}" for note in dataset.notes]
+    return lines
 
 
 def examine(

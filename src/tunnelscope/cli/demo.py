@@ -50,6 +50,7 @@ def demo(out: str, seed: int, as_json: bool) -> None:
             seed=seed,
             command=shlex.join(command),
             progress=progress,
+            announce=progress.announce,
         )
     if as_json:
         click.echo(json.dumps(result.json(), indent=1, ensure_ascii=False))

@@ -38,7 +38,8 @@ def layers(model: str, layers: str, pool: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"model": recorder.network.source, "layers": listed}, indent=1))
         return
-    echo_error(f"Input: {recorder.network.preprocessing}")
+    if recorder.network.preprocessing is not None:
+        echo_error(f"{recorder.network.source}: {recorder.network.preprocessing.describe()}")
     head = ["#", "layer", "read point", "shape", "pool", "width", "parameters", "MFLOPs"]
     rows = [
         [

@@ -47,6 +47,13 @@ class ProgressDisplay:
         else:
             self._print_line(done, total)
 
+    def announce(self, line: str) -> None:
+        """Print a line above the bars."""
+        if self.bars is not None:
+            self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
     def _print_line(self, done: int, total: int) -> None:
         now = time.monotonic()
         spent = now - self.started

@@ -75,6 +75,7 @@ def scan(
             out=out or default_folder(model),
             command=shlex.join(["tunnelscope", *sys.argv[1:]]),
             progress=progress,
+            announce=progress.announce,
             **settings,
         )
     if as_json:

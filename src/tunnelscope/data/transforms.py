@@ -50,6 +50,13 @@ class Preprocessing:
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
 
+    def describe(self) -> str:
+        """Say in one line what is done to an image."""
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        kind = "RGB" if self.channels == 3 else "grey"
+        crop = f", crop {self.crop_pct:g}" if self.crop_pct < 1 else ""
+        return f"{kind} {self.size[0]}×{self.size[1]} ({self.interpolation}{crop}), mean {mean}, std {std}"
+
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
             raise RequestError(f"size must be a height and a width of at least 1 pixel, got {self.size}")
