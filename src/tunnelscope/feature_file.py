@@ -1,17 +1,17 @@
 """Features of a whole data set in one file: the step after the answer."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from tunnelscope.data import image_shape, load_data
 from tunnelscope.errors import MachineError
 from tunnelscope.models import load_network
-from tunnelscope.recording import make_recorder, ready_shape
+from tunnelscope.recording import StageProgress, make_recorder, ready_shape, record_both
 from tunnelscope.results import write_whole
-
-Progress = Callable[[str, int, int], None]
 
 
 def record_file(
@@ -29,7 +29,7 @@ def record_file(
     batch_size: int | None = None,
     workers: int = 2,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
@@ -43,8 +43,6 @@ def record_file(
         RequestError: an unknown name or unreadable input.
         MachineError: the file cannot be written.
     """
-    from safetensors.torch import save_file
-
     dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
     classes = len(dataset.class_names)
     network = load_network(
@@ -60,19 +58,10 @@ def record_file(
         seed=seed,
         shape=ready_shape(dataset.train),
     )
-    total = len(dataset.train.labels) + len(dataset.test.labels)
-    done, tensors = 0, {}
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        if progress:
-            progress(f"{dataset.key}: images through the network", done, total)
-
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
-        recorded = recorder.record(split, count)
-        tensors[f"{name}/labels"] = recorded.labels
-        tensors |= {f"{name}/{point.name}": recorded.features[point.name] for point in recorder.points}
+    recorded = dict(zip(("train", "test"), record_both(recorder, dataset, progress), strict=True))
+    names = [point.name for point in recorder.points]
+    tensors = {f"{part}/{name}": recorded[part].features[name] for part in recorded for name in names}
+    tensors |= {f"{part}/labels": recorded[part].labels for part in recorded}
     metadata = {
         "model": network.source,
         "weights": network.weights,
@@ -80,18 +69,9 @@ def record_file(
         "data": dataset.source,
         "class_names": json.dumps(list(dataset.class_names)),
     }
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(Path(out), lambda path: save_file(tensors, path, metadata))
-    except OSError as error:
-        raise MachineError(f"cannot write {out}: {error.strerror or error}") from error
+    _write(Path(out), tensors, metadata)
     shapes = [
-        {
-            "name": p.name,
-            "train": list(tensors[f"train/{p.name}"].shape),
-            "test": list(tensors[f"test/{p.name}"].shape),
-        }
-        for p in recorder.points
+        {"name": name, **{part: list(tensors[f"{part}/{name}"].shape) for part in recorded}} for name in names
     ]
     return {
         "file": str(out),
@@ -100,3 +80,13 @@ def record_file(
         "classes": classes,
         "layers": shapes,
     }
+
+
+def _write(out: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, lambda path: save_file(tensors, path, metadata))
+    except OSError as error:
+        raise MachineError(f"cannot write {out}: {error.strerror or error}") from error

@@ -28,6 +28,7 @@ from tunnelscope.trace import first_tensor, trace_forward
 
 INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
 Progress = Callable[[int], None]  # told how many images were just done
+StageProgress = Callable[[str, int, int], None]  # told the stage in words, done and total
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,22 @@ def record(
     )
     features = recorder.record(chosen, progress).features
     return {point.name: features[point.name] for point in recorder.points}
+
+
+def record_both(
+    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None
+) -> tuple[Recorded, Recorded]:
+    """Record a data set's training and test split, progress counted over both."""
+    total = len(dataset.train) + len(dataset.test)
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if notify:
+            notify(f"{dataset.key}: images through the network", done, total)
+
+    return recorder.record(dataset.train, count), recorder.record(dataset.test, count)
 
 
 def ready_shape(split: Split) -> tuple[int, ...] | None:

@@ -19,11 +19,17 @@ from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
 from tunnelscope.models import Network, load_network
 from tunnelscope.probes import LinearProbe, choice_scores, probe
-from tunnelscope.recording import INPUT, Recorded, Recorder, make_recorder, ready_shape
+from tunnelscope.recording import (
+    INPUT,
+    Recorded,
+    Recorder,
+    StageProgress,
+    make_recorder,
+    ready_shape,
+    record_both,
+)
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.summary import summarise
-
-Progress = Callable[[str, int, int], None]  # stage in words, done, total
 
 
 class Clock:
@@ -62,7 +68,7 @@ def scan(
     label: str | None = None,
     image: str | None = None,
     command: str | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Scan:
     """Probe every layer of a network on its own and on other data, and read the tunnel.
@@ -133,13 +139,13 @@ def choices(network: Network, sources: list[DataSet]) -> list[str]:
 
 
 def examine(
-    recorder: Recorder, dataset: DataSet, role: str, settings: Settings, clock: Clock, notify: Progress
+    recorder: Recorder, dataset: DataSet, role: str, settings: Settings, clock: Clock, notify: StageProgress
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features."""
     names = [point.name for point in recorder.points]
     findings = Findings(dataset, role, names)
     with clock.stage("record"):
-        train, test = _record_both(recorder, dataset, notify)
+        train, test = record_both(recorder, dataset, notify)
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     if test.logits is not None and test.logits.shape[1] == len(dataset.class_names):
         findings.network_correct = (test.logits.argmax(dim=1) == test.labels).numpy()
@@ -150,20 +156,8 @@ def examine(
     return findings
 
 
-def _record_both(recorder: Recorder, dataset: DataSet, notify: Progress) -> tuple[Recorded, Recorded]:
-    total = len(dataset.train.images) + len(dataset.test.images)
-    done = 0
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        notify(f"{dataset.key}: images through the network", done, total)
-
-    return recorder.record(dataset.train, count), recorder.record(dataset.test, count)
-
-
 def _probe_layers(
-    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: Progress
+    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: StageProgress
 ) -> None:
     key = findings.dataset.key
     names = [INPUT, *findings.layers]
@@ -202,7 +196,7 @@ def _choice(features: Tensor, labels: Tensor, fitted: AnyProbe) -> tuple[float, 
 
 
 def _measure_layers(
-    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: Progress
+    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: StageProgress
 ) -> None:
     key = findings.dataset.key
     total = len(findings.layers) + 1
@@ -288,7 +282,7 @@ def _file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
-def _write(result: Scan, folder: Path, notify: Progress) -> None:
+def _write(result: Scan, folder: Path, notify: StageProgress) -> None:
     """Write the folder; the report last, from what was saved: drawn again it is the same page."""
     result.save(folder)
     notify("report", 0, 1)
