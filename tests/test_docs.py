@@ -3,12 +3,13 @@
 import importlib.util
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from tunnelscope.cli import cli
 
+ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
