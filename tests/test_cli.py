@@ -171,6 +171,7 @@ BAD_REQUESTS = [
     (["scan", SMALL, "--id", DIGITS, "--pool", "3x3"], 2, "2x2"),
     (["scan", SMALL, "--id", DIGITS, "--seeds", "0"], 2, "--seeds"),
     (["layers", "zoo:mlp?deth=3"], 2, "nearest: depth"),
+    (["layers", "{bad}/nan.py:build"], 2, "nan.py:build?size=224"),
     (["report", "{bad}/taken"], 2, "holds no scan"),
     (["skan", SMALL], 2, "skan"),
 ]

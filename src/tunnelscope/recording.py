@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tunnelscope.data import (
     DataSet,
     Fingerprint,
-    Preprocessing,
     Split,
     as_split,
     batches,
@@ -137,7 +136,7 @@ def make_recorder(
     module = network.module.to(target)
     if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()):
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    example = _example(network.preprocessing, shape)
+    example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
     poolings = {point.name: Pooling(point, pool, seed) for point in points}
@@ -300,12 +299,15 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def _example(preprocessing: Preprocessing | None, shape: tuple[int, ...] | None) -> Tensor:
+def _example(network: Network, shape: tuple[int, ...] | None) -> Tensor:
     if shape is not None:
         return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    if preprocessing is None:
-        raise RequestError("the network's input size is not known; give images as ready tensors or say size=")
-    return example_input(preprocessing.size, preprocessing.channels)
+    if network.preprocessing is None:
+        raise RequestError(
+            f"the input size of {network.source} is not known (no images, or images of several sizes); "
+            f"write it into the name: {network.source}?size=224"
+        )
+    return example_input(network.preprocessing.size, network.preprocessing.channels)
 
 
 def _chosen_split(images: object, split: str, seed: int) -> Split:
