@@ -135,3 +135,10 @@ def test_the_next_step_is_code_that_runs(demo):
     place: dict = {"images": [images[i] for i in range(4)]}
     exec("\n".join(demo.run["next_step"]["digits-2"]), place)
     assert place["features"].shape == (4, 256)
+
+
+def test_the_best_layers_accuracy_is_its_probes(demo):
+    for key, best in demo.run["best_layer"].items():
+        probe = next(p for p in demo.run["probes"] if (p["layer"], p["dataset"]) == (best["layer"], key))
+        assert best["accuracy"] == pytest.approx(probe["accuracy"], abs=1e-12)
+        assert (best["low"], best["high"]) == pytest.approx((probe["low"], probe["high"]), abs=1e-9)

@@ -162,7 +162,7 @@ def _probe_layers(
     key = findings.dataset.key
     names = [INPUT, *findings.layers]
     total = len(names) * settings.seeds
-    correct = np.zeros((len(findings.layers), len(test.labels)), dtype=np.float32)
+    correct = np.zeros((len(findings.layers), len(test.labels)))
     for repeat in range(settings.seeds):
         seed = settings.seed + repeat
         for position, name in enumerate(names):
