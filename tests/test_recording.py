@@ -118,3 +118,9 @@ def test_activations_that_are_not_finite_name_the_first_such_layer(images):
 def test_a_split_that_a_data_set_does_not_have_is_refused():
     with pytest.raises(RequestError, match="no split named 'valid'"):
         ts.record("zoo:mlp?depth=1&width=4", "sklearn:digits", split="valid")
+
+
+def test_an_embedding_read_by_name_keeps_all_its_patches(images):
+    vit = import_timm().create_model("vit_tiny_patch16_224", img_size=32, num_classes=5).eval()
+    by_name = ts.record(vit, images, layers="patch_embed")["patch_embed"]
+    torch.testing.assert_close(by_name, ts.record(vit, images)["patch_embed"])

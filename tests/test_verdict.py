@@ -58,3 +58,9 @@ def test_next_step_keeps_weights_and_pooling():
     assert lines[1] == 'network = ts.load_network("timm:resnet18", weights="mine.safetensors")'
     assert 'layers="layer3.1", pool="avg")["layer3.1"]' in lines[2]
     assert next_step(None, None, "a", "auto")[1].startswith("network = model")
+
+
+def test_next_step_keeps_the_seed():
+    lines = next_step("zoo:mlp", "random", "a", "flatten", seed=5)
+    assert lines[1].endswith('weights="random", seed=5)')
+    assert 'pool="flatten", seed=5)' in lines[2]

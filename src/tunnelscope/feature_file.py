@@ -45,9 +45,7 @@ def record_file(
     """
     dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
     classes = len(dataset.class_names)
-    network = load_network(
-        model, weights=weights, image_shape=image_shape(dataset.train), classes=classes, seed=seed
-    )
+    network = load_network(model, weights=weights, image_shape=image_shape(dataset.train), seed=seed)
     recorder = make_recorder(
         network,
         layers=layers,

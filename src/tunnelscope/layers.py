@@ -58,9 +58,13 @@ def points_of(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
     """The same from a forward pass that was traced already."""
     points = _select(trace, layers)
     prefix = _prefix_tokens(trace.modules[""])
+    embeddings = (trace.embedding_around(call) for call in trace.weighted_calls)
+    patches = {call.shape[0] for call in embeddings if call is not None}  # tokens before others are added
     numbered = [replace(point, index=index) for index, point in enumerate(points, start=1)]
     return [
-        replace(point, prefix_tokens=prefix) if len(point.shape) == 2 and point.kind != "embedding" else point
+        replace(point, prefix_tokens=prefix)
+        if len(point.shape) == 2 and point.shape[0] not in patches
+        else point
         for point in numbered
     ]
 

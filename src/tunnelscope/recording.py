@@ -262,10 +262,17 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
     example = _on_device(recorder.example, recorder.device)
     target = dict(module.named_modules())[point.module]
 
+    calls = 0
+
     def stop(*_: object) -> None:
-        raise _Reached
+        nonlocal calls
+        calls += 1
+        if calls == point.call:
+            raise _Reached
 
     def timed(cut: bool) -> float:
+        nonlocal calls
+        calls = 0
         handle = target.register_forward_hook(stop) if cut else None
         start = time.perf_counter()
         try:

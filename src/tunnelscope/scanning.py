@@ -206,7 +206,10 @@ def _measure_layers(
         findings.metrics[name] = values
         findings.warnings.extend(f"{note} (layer {name}, {key})" for note in notes)
         notify(f"{key}: metrics", position, total)
-    findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+    try:
+        findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+    except ValueError as error:
+        findings.warnings.append(f"no CKA on {key}: {error}")
     notify(f"{key}: metrics", total, total)
 
 

@@ -270,7 +270,7 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
 
 def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
     network = recorder.network
-    return next_step(network.loadable, network.weights_file, layer, settings.pool)
+    return next_step(network.loadable, network.weights_file, layer, settings.pool, settings.seed)
 
 
 def _warnings(findings: list[Findings], recorder: Recorder, reading: dict[str, Any]) -> list[str]:

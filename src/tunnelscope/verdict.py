@@ -62,18 +62,19 @@ def _percent(number: dict[str, float | None]) -> str:
     return f"{100 * number['value']:.1f} % [{100 * number['low']:.1f}–{100 * number['high']:.1f}]"
 
 
-def next_step(model: str | None, weights: str | None, layer: str, pool: str) -> list[str]:
+def next_step(model: str | None, weights: str | None, layer: str, pool: str, seed: int = 0) -> list[str]:
     """Three lines of Python that take features at a layer from one's own images.
 
     Args:
         model: the network's name as it can be loaded again; None for a module given from Python.
     """
-    pooled = "" if pool == "auto" else f', pool="{pool}"'
+    seeded = f", seed={seed}" if seed else ""
+    pooled = ("" if pool == "auto" else f', pool="{pool}"') + seeded
     if model is None:
         network = "network = model  # the module that was scanned"
     else:
         loaded = f', weights="{weights}"' if weights else ""
-        network = f'network = ts.load_network("{model}"{loaded})'
+        network = f'network = ts.load_network("{model}"{loaded}{seeded})'
     return [
         "import tunnelscope as ts",
         network,
