@@ -162,3 +162,11 @@ def test_tracing_leaves_no_hooks_behind():
     network = zoo("cifar_resnet20")
     points(network)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_flops_of_a_transformer_count_attention(timm):
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32)
+    first, second = points(network)[1:3]
+    tokens, width = 5, 192
+    dense = 2 * tokens * width * (3 * width + width + 4 * width + 4 * width)
+    assert second.flops - first.flops == dense + 2 * 2 * tokens * tokens * width

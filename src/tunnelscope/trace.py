@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from tunnelscope.errors import RequestError
 
@@ -158,7 +158,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
             }
         )
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), _hooked(modules, before, after):
+    with _counter() as counter, torch.no_grad(), _hooked(modules, before, after):
         try:
             output = module(example)
         except Exception as error:
@@ -175,6 +175,23 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
     final = first_tensor(output)
     trace.output_shape = tuple(final.shape[1:]) if final is not None else ()
     return trace
+
+
+@contextmanager
+def _counter() -> Iterator[FlopCounterMode]:
+    """Count FLOPs, attention on the CPU included, which PyTorch's own list leaves out."""
+
+    def attention(query: tuple, key: tuple, value: tuple, *_: object, **__: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides the projections of nn.MultiheadAttention
+    try:
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager
