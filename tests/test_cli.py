@@ -49,6 +49,9 @@ def test_a_scan_may_be_repeated_into_its_own_folder(tunnelscope, tmp_path):
     first, second = tunnelscope(*command), tunnelscope(*command)
     assert (first.code, second.code) == (0, 0)
     assert first.json["probes"] == second.json["probes"]
+    fewer = tunnelscope(*command, "--layers", "hidden.0.relu")
+    assert fewer.code == 0
+    assert not list((tmp_path / "r" / "probes").glob("*hidden.1*"))
 
 
 def test_scan_without_id_gives_curves_and_says_why_there_is_no_start(tunnelscope, tmp_path):

@@ -118,3 +118,10 @@ def test_start_interval_is_wide_only_where_the_curve_leaves_it_open():
 def test_interval_leaves_undefined_resamples_out():
     assert tunnel.interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
     assert tunnel.interval(np.array([np.nan])) == (None, None)
+
+
+def test_an_exact_tie_reaches_the_threshold():
+    for right in range(20, 1001, 20):
+        curve = np.array([right * 0.95, right]) / 1075
+        assert tunnel.tunnel_start(curve, 0.95) == 0
+        assert tunnel.stable_start(curve, 0.95) == 0

@@ -110,6 +110,9 @@ class Scan:
         try:
             write_whole(folder / "results.parquet", lambda path: self.frame.to_parquet(path, index=False))
             (folder / "probes").mkdir(exist_ok=True)
+            for stale in (folder / "probes").glob("*.safetensors") if self.probes else ():
+                if stale.stem not in self.probes:  # of an earlier scan into this folder
+                    stale.unlink()
             for name, probe in self.probes.items():
                 write_whole(folder / "probes" / f"{name}.safetensors", probe.save)
             text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)

@@ -18,6 +18,7 @@ Array = NDArray[np.floating]
 
 BANDS = ((0.95, "negligible"), (0.90, "weak"), (0.80, "medium"))  # Harun et al. 2024, section 4.1.1
 
+TIE = 1e-12  # an accuracy that equals the threshold reaches it, whatever rounding says
 COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
 
 
@@ -36,12 +37,12 @@ def tunnel_start(accuracies: Array, threshold: float = 0.95) -> int:
     Args:
         accuracies: ID probe accuracy of each layer, (layers,).
     """
-    return int(np.argmax(accuracies >= threshold * accuracies[-1]))
+    return int(np.argmax(accuracies >= threshold * accuracies[-1] - TIE))
 
 
 def stable_start(accuracies: Array, threshold: float = 0.95) -> int:
     """The first layer from which on no later layer falls below `threshold` of the last layer's."""
-    below = np.flatnonzero(accuracies < threshold * accuracies[-1])
+    below = np.flatnonzero(accuracies < threshold * accuracies[-1] - TIE)
     return int(below[-1]) + 1 if len(below) else 0
 
 
