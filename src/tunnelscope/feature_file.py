@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.data import image_shape, load_data
+from tunnelscope.data import load_data
 from tunnelscope.errors import MachineError
-from tunnelscope.models import load_network
-from tunnelscope.recording import StageProgress, make_recorder, ready_shape, record_both
+from tunnelscope.recording import StageProgress, record_both, recorder_for
 from tunnelscope.results import write_whole
 
 
@@ -45,17 +44,18 @@ def record_file(
     """
     dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
     classes = len(dataset.class_names)
-    network = load_network(model, weights=weights, image_shape=image_shape(dataset.train), seed=seed)
-    recorder = make_recorder(
-        network,
+    recorder = recorder_for(
+        model,
+        dataset.train,
+        weights=weights,
         layers=layers,
         pool=pool,
         device=device,
         batch_size=batch_size,
         workers=workers,
         seed=seed,
-        shape=ready_shape(dataset.train),
     )
+    network = recorder.network
     recorded = dict(zip(("train", "test"), record_both(recorder, dataset, progress), strict=True))
     names = [point.name for point in recorder.points]
     tensors = {f"{part}/{name}": recorded[part].features[name] for part in recorded for name in names}

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tunnelscope.data import DataSet
-from tunnelscope.probes import KnnProbe, LinearProbe
-
-AnyProbe = LinearProbe | KnnProbe
+from tunnelscope.probes.many import AnyProbe
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,6 @@ def make_recorder(
     *,
     layers: str | Sequence[str] = "blocks",
     pool: str = "auto",
-    channels: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 2,
@@ -142,6 +142,28 @@ def make_recorder(
     poolings = {point.name: Pooling(point, pool, seed) for point in points}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
     return Recorder(network, points, poolings, trace.flops, example, target, size, workers)
+
+
+def recorder_for(
+    model: str | nn.Module | Network,
+    split: Split,
+    *,
+    weights: str | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Recorder:
+    """Load a network for a split's images, unless it is loaded, and make its recorder.
+
+    Args:
+        classes: of the data the network was trained on, where that is what it is recorded on.
+        settings: as for `make_recorder`.
+    """
+    if not isinstance(model, Network):
+        model = load_network(
+            model, weights=weights, image_shape=image_shape(split), classes=classes, seed=seed
+        )
+    return make_recorder(model, seed=seed, shape=ready_shape(split), **settings)
 
 
 def record(
@@ -175,21 +197,16 @@ def record(
         MachineError: the device is missing or out of memory.
     """
     chosen = _chosen_split(images, split, seed)
-    shape = image_shape(chosen)
-    network = (
-        model
-        if isinstance(model, Network)
-        else load_network(model, weights=weights, image_shape=shape, seed=seed)
-    )
-    recorder = make_recorder(
-        network,
+    recorder = recorder_for(
+        model,
+        chosen,
+        weights=weights,
         layers=layers,
         pool=pool,
         device=device,
         batch_size=batch_size,
         workers=workers,
         seed=seed,
-        shape=ready_shape(chosen),
     )
     features = recorder.record(chosen, progress).features
     return {point.name: features[point.name] for point in recorder.points}

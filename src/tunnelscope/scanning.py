@@ -13,20 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, image_shape, load_data, unique_keys
+from tunnelscope.data import DataSet, load_data, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
-from tunnelscope.models import Network, load_network
+from tunnelscope.models import Network
 from tunnelscope.probes import LinearProbe, choice_scores, probe
 from tunnelscope.recording import (
     INPUT,
     Recorded,
     Recorder,
     StageProgress,
-    make_recorder,
-    ready_shape,
     record_both,
+    recorder_for,
 )
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.summary import summarise
@@ -251,25 +250,19 @@ def _load_model(
     workers: int,
 ) -> tuple[Network, Recorder]:
     first = sources[0]
-    if not isinstance(model, Network):
-        model = load_network(
-            model,
-            weights=weights,
-            image_shape=image_shape(first.train),
-            classes=len(first.class_names) if has_id else None,
-            seed=settings.seed,
-        )
-    recorder = make_recorder(
+    recorder = recorder_for(
         model,
+        first.train,
+        weights=weights,
+        classes=len(first.class_names) if has_id else None,
+        seed=settings.seed,
         layers=settings.layers,
         pool=settings.pool,
         device=device,
         batch_size=batch_size,
         workers=workers,
-        seed=settings.seed,
-        shape=ready_shape(first.train),
     )
-    return model, recorder
+    return recorder.network, recorder
 
 
 def _named_probes(findings: list[Findings]) -> dict[str, AnyProbe]:
