@@ -74,7 +74,8 @@ def test_the_json_object_keeps_its_contract(demo):
     assert all(layer_keys <= set(layer) for layer in printed["layers"])
     best = printed["best_layer"]["digits-2"]
     assert set(best) == {
-        "layer", "accuracy", "low", "high", "parameters_saved", "flops_saved", "milliseconds_saved",
+        "layer", "accuracy", "low", "high", "choice_share",
+        "parameters_saved", "flops_saved", "milliseconds_saved", "milliseconds_saved_quartiles",
     }  # fmt: skip
     assert {"command", "versions", "hardware", "seeds", "fingerprints"} <= set(demo.run)
     json.dumps(printed, allow_nan=False)

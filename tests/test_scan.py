@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import tunnelscope as ts
+from tunnelscope.data import DataSet, Split
 from tunnelscope.errors import RequestError
 
 TINY = {"max_samples": 120, "probe": "ridge"}
@@ -94,11 +95,76 @@ def test_exact_probes_equal_scikit_learns_on_every_layer(real_data, tmp_path):
 def test_the_best_layer_is_chosen_on_training_rows_alone():
     images, labels = arrays(rows=240)
     shuffled = np.random.default_rng(2).permutation(labels)
-    train = (images, labels)
-    honest = ts.scan(Net(), ood={"train": train, "test": train}).best_layer()
-    scrambled = ts.scan(Net(), ood={"train": train, "test": (images, shuffled)}).best_layer()
+    train, net = (images, labels), Net()
+    honest = ts.scan(net, ood={"train": train, "test": train}).best_layer()
+    scrambled = ts.scan(net, ood={"train": train, "test": (images, shuffled)}).best_layer()
     assert honest["layer"] == scrambled["layer"]
     assert honest["accuracy"] > scrambled["accuracy"]
+
+
+class Judge(nn.Module):
+    """Ten outputs that say a class for sure: the mean pixel, rounded; `shift` makes it wrong."""
+
+    def __init__(self, shift=0):
+        super().__init__()
+        self.body, self.act, self.head = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(4, 10)
+        self.shift = shift
+
+    def forward(self, x):
+        hidden = self.act(self.body(x)).mean(dim=(2, 3))
+        levels = torch.arange(10.0) + self.shift
+        return self.head(hidden) * 0 - (x.mean(dim=(1, 2, 3))[:, None] - levels).square()
+
+
+def levels(classes=10, rows=240):
+    labels = np.arange(rows) % classes
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(rows, 3, 4, 4))
+    return (noise + labels[:, None, None, None]).astype(np.float32), labels
+
+
+def test_the_networks_own_accuracy_counts_its_own_classifier():
+    images, labels = levels()
+    wrong = labels.copy()
+    wrong[:60] = (wrong[:60] + 1) % 10
+    scan = ts.scan(Judge(), id={"train": (images, labels), "test": (images, wrong)}, probe="ridge")
+    assert scan.run["network_accuracy"]["value"] == pytest.approx(1 - 60 / 240)
+    low, high = scan.run["network_accuracy"]["low"], scan.run["network_accuracy"]["high"]
+    assert low < 0.75 < high
+
+
+def test_outputs_of_classes_that_were_not_chosen_do_not_compete():
+    images, labels = levels()
+    chosen = np.flatnonzero(np.isin(labels, [2, 5, 7]))
+    split = Split(torch.tensor(images[chosen]), np.searchsorted([2, 5, 7], labels[chosen]))
+    data = DataSet("some", "some", split, split, ("2", "5", "7"), class_indices=(2, 5, 7), source_classes=10)
+    scan = ts.scan(Judge(), id=data, probe="ridge")
+    assert scan.run["network_accuracy"]["value"] == 1.0
+
+
+def test_other_outputs_than_the_sets_classes_give_no_accuracy():
+    scan = ts.scan(Judge(), id=levels(classes=4), probe="ridge")
+    assert scan.run["network_accuracy"] is None
+    assert "the network's outputs are not the 4 classes" in scan.run["network_accuracy_reason"]
+
+
+def test_a_network_far_under_its_probe_is_warned_of():
+    scan = ts.scan(Judge(shift=1), id=levels(), probe="ridge")
+    assert scan.run["network_accuracy"]["value"] < 0.2
+    assert any("another order of classes" in warning for warning in scan.run["warnings"])
+
+
+def test_ready_inputs_are_said_to_bypass_the_preprocessing():
+    net = Net()
+    net.preprocessing = {"mean": 0.5, "std": 0.25, "size": 8}
+    scan = ts.scan(net, ood=arrays())
+    assert scan.run["data"][0]["ready_inputs"]
+    assert any("is not applied to them" in warning for warning in scan.run["warnings"])
+
+
+def test_ten_seeds_give_accuracies_between_0_and_1():
+    scan = ts.scan(Net(), ood=arrays(), seeds=10, probe="ridge")
+    assert 0 <= scan.best_layer()["low"] <= scan.best_layer()["accuracy"] <= scan.best_layer()["high"] <= 1
+    assert len({probe["seed"] for probe in scan.run["probes"]}) == 10
 
 
 def test_nothing_is_asked_of_an_empty_request():

@@ -115,9 +115,45 @@ def test_start_interval_is_wide_only_where_the_curve_leaves_it_open():
     assert (low, high) == (1, 2)
 
 
-def test_interval_leaves_undefined_resamples_out():
-    assert tunnel.interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
-    assert tunnel.interval(np.array([np.nan])) == (None, None)
+def test_interval_leaves_few_undefined_resamples_out_and_is_none_with_many():
+    values = np.ones(100)
+    values[:5] = np.nan
+    assert tunnel.interval(values) == (1.0, 1.0)
+    values[:6] = np.nan
+    assert tunnel.interval(values) == (None, None)
+    assert tunnel.interval(np.full(3, np.nan)) == (None, None)
+
+
+def test_a_layer_is_taken_before_the_last_only_where_its_lead_exceeds_its_error():
+    draws = np.random.default_rng(0)
+    last = draws.random(400) < 0.7
+    equal = last.copy()
+    equal[np.flatnonzero(~last)[0]] = True  # one row more: no more than its error
+    better = last | (draws.random(400) < 0.2)
+    no_losses = np.full(3, np.inf)
+    for rows, expected in [((equal, equal, last), 2), ((equal, better, last), 1), ((last, last, last), 2)]:
+        right = np.array(rows, dtype=float)
+        errors = tunnel.paired_errors(right)
+        assert tunnel.choose_layer(right.mean(axis=1), no_losses, errors) == expected
+    choices = tunnel.resampled_choices(np.array([equal, better, last], float), no_losses, draws, 200)
+    assert set(choices) <= {0, 1, 2}
+    assert (choices == 1).mean() > 0.95
+
+
+def test_paired_errors_are_those_of_mcnemars_test():
+    right = np.random.default_rng(1).random((4, 250)) < np.array([[0.2], [0.5], [0.9], [0.6]])
+    errors = tunnel.paired_errors(right.astype(float))
+    for layer in range(3):
+        differences = right[layer].astype(float) - right[-1]
+        only_here, only_last = (differences > 0).sum(), (differences < 0).sum()
+        assert errors[layer] == pytest.approx(np.sqrt(only_here + only_last) / 250)
+    assert errors[-1] == 0
+
+
+def test_equal_accuracies_are_told_apart_by_loss_then_by_depth():
+    accuracies, errors = np.array([0.9, 0.9, 0.5]), np.zeros(3)
+    assert tunnel.choose_layer(accuracies, np.array([0.4, 0.3, 0.1]), errors) == 1
+    assert tunnel.choose_layer(accuracies, np.array([0.3, 0.3, 0.1]), errors) == 0
 
 
 def test_an_exact_tie_reaches_the_threshold():

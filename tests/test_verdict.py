@@ -64,3 +64,27 @@ def test_next_step_keeps_the_seed():
     lines = next_step("zoo:mlp", "random", "a", "flatten", seed=5)
     assert lines[1].endswith('weights="random", seed=5)')
     assert 'pool="flatten", seed=5)' in lines[2]
+
+
+def test_an_unsure_choice_says_how_often_it_is_made():
+    layers = {"pets": {"layer": "b", "choice_share": 0.41}, "cars": {"layer": "d", "choice_share": 0.97}}
+    ood = {"pets": reading(0.9, 0.85, 0.95), "cars": reading(1.0, 0.99, 1.0)}
+    text = verdict(tunnel(ood, "weak"), layers, LAYERS)
+    assert "(take b, chosen in 41 % of resamples)" in text
+    assert "(take the last layer):" in text
+
+
+def test_nothing_is_claimed_at_chance():
+    ood = {"pets": reading(0.7, 0.65, 0.75), "cars": reading(0.5, 0.3, 0.8)}
+    text = verdict(tunnel(ood), best(pets="b", cars="a"), LAYERS, at_chance=["cars"])
+    assert "cars (take" not in text
+    assert "the probes on cars are at chance" in text
+    text = verdict(tunnel(ood), best(pets="b", cars="a"), LAYERS, at_chance=["cars", "pets"])
+    assert "cannot be read: the probes on cars and pets are at chance" in text
+    text = verdict(tunnel(ood), best(pets="b", cars="a"), LAYERS, at_chance=["own"])
+    assert text.startswith("On its own data the probes are at chance")
+
+
+def test_an_untrained_network_is_called_so():
+    text = verdict(tunnel({}), {}, LAYERS, weights="random (seed 0)")
+    assert "this untrained network has built" in text

@@ -1,11 +1,14 @@
 """What a scan was asked to measure, and what one data set showed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tunnelscope import tunnel
 from tunnelscope.data import DataSet
+from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
 
 
@@ -30,9 +33,7 @@ class Findings:
     role: str
     layers: list[str]
     probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
-    choice: dict[tuple[str, int], tuple[float, float]] = field(
-        default_factory=dict
-    )  # held-out accuracy, loss
+    choice: dict[tuple[str, int], ChoiceScores] = field(default_factory=dict)  # by layer and seed
     correct: np.ndarray = field(
         default_factory=lambda: np.empty((0, 0))
     )  # (layers, test rows), mean over seeds
@@ -48,17 +49,33 @@ class Findings:
         return self.correct.mean(axis=1)
 
     @property
+    def seeds(self) -> list[int]:
+        """The probe seeds."""
+        return sorted({seed for _, seed in self.probes})
+
+    @property
     def best(self) -> int:
-        """Position of the layer with the best held-out accuracy.
+        """Position of the layer to take, chosen on held-out training rows (`tunnel.choose_layer`)."""
+        right = self.heldout
+        if not right.shape[1]:
+            return len(self.layers) - 1
+        return tunnel.choose_layer(right.mean(axis=1), self.heldout_losses, tunnel.paired_errors(right))
 
-        Of layers with equal accuracy, common with few held-out rows, the one with the lower held-out
-        loss, then the earlier.
-        """
-        seeds = sorted({seed for _, seed in self.probes})
+    @property
+    def heldout(self) -> np.ndarray:
+        """Which held-out training rows each layer's probe gets right, (layers, rows), seeds side by side."""
+        rows = [[self.choice[name, seed].right.numpy() for seed in self.seeds] for name in self.layers]
+        return np.array([np.concatenate(parts) for parts in rows], dtype=np.float64)
 
-        def merit(position: int) -> tuple[float, float, int]:
-            scores = np.array([self.choice[self.layers[position], seed] for seed in seeds])
-            accuracy, loss = scores.mean(axis=0)
-            return float(accuracy), -float(loss), -position
+    @property
+    def heldout_losses(self) -> np.ndarray:
+        """Mean held-out cross-entropy of each layer, (layers,); infinite for probes without one."""
+        losses = [[self.choice[name, seed].loss for seed in self.seeds] for name in self.layers]
+        return np.array([np.mean([math.inf if one is None else one for one in layer]) for layer in losses])
 
-        return max(range(len(self.layers)), key=merit)
+    def resampled_choices(self, generator: np.random.Generator, resamples: int) -> np.ndarray:
+        """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
+        right = self.heldout
+        if not right.shape[1]:
+            return np.full(resamples, self.best)
+        return tunnel.resampled_choices(right, self.heldout_losses, generator, resamples)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
+from statistics import quantiles
 from typing import Any
 
 import numpy as np
@@ -270,10 +270,11 @@ class _Reached(Exception):
     """Raised inside a hook to end a forward pass at a layer."""
 
 
-def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -> float:
-    """Time one image through the whole network and up to a layer; the median difference in ms.
+def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -> tuple[float, float, float]:
+    """Time one image through the whole network and up to a layer: the difference in ms.
 
-    The two are measured in turn, so that a drift of the machine's speed meets both; never below 0.
+    The two are measured in turn, so that a drift of the machine's speed meets both. Given are the median
+    and the quartiles of the differences; never below 0.
     """
     module = recorder.network.module
     example = _on_device(recorder.example, recorder.device)
@@ -307,7 +308,8 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
         timed(False)  # the first passes choose kernels
         timed(True)
         differences = [timed(False) - timed(True) for _ in range(repeats)]
-    return max(0.0, 1000 * median(differences))
+    low, middle, high = (max(0.0, 1000 * cut) for cut in quantiles(differences, n=4, method="inclusive"))
+    return middle, low, high
 
 
 def choose_device(device: str) -> torch.device:

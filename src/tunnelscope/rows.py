@@ -62,7 +62,7 @@ def _probe_rows(found: Findings, recorder: Recorder) -> list[dict]:
         heldout = place | {"split": "heldout"}
         rows.append(heldout | {"quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
         if (name, seed) in found.choice:
-            rows.append(heldout | {"quantity": "choice_accuracy", "value": found.choice[name, seed][0]})
+            rows.append(heldout | {"quantity": "choice_accuracy", "value": found.choice[name, seed].accuracy})
     return rows
 
 

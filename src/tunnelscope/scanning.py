@@ -1,6 +1,5 @@
 """The main job: one network × one ID set × some OOD sets → curves, tunnel, the layer to take."""
 
-import math
 import resource
 import sys
 import time
@@ -24,6 +23,7 @@ from tunnelscope.recording import (
     Recorded,
     Recorder,
     StageProgress,
+    ready_shape,
     record_both,
     recorder_for,
 )
@@ -128,7 +128,7 @@ def scan(
 def choices(network: Network, sources: list[DataSet]) -> list[str]:
     """What was decided before the work starts, a line a choice."""
     lines = [f"{network.source}: weights {network.weights}"]
-    if network.preprocessing is not None:
+    if network.preprocessing is not None and any(ready_shape(dataset.train) is None for dataset in sources):
         lines.append(f"{network.source}: {network.preprocessing.describe()}")
     for dataset in sources:
         rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
@@ -146,8 +146,8 @@ def examine(
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify)
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
-    if test.logits is not None and test.logits.shape[1] == len(dataset.class_names):
-        findings.network_correct = (test.logits.argmax(dim=1) == test.labels).numpy()
+    if role == "id":
+        findings.network_correct = _network_correct(test, dataset)
     with clock.stage("probes"):
         _probe_layers(findings, train, test, settings, notify)
     with clock.stage("metrics"):
@@ -178,7 +178,7 @@ def _probe_layers(
             if name != INPUT:
                 right = fitted.predict(test.features[name]) == test.labels
                 correct[position - 1] += right.numpy() / settings.seeds
-                findings.choice[name, seed] = _choice(train.features[name], train.labels, fitted)
+                findings.choice[name, seed] = choice_scores(train.features[name], train.labels, fitted)
             if not fitted.converged:
                 findings.warnings.append(
                     f"the probe of layer {name} on {key} missed its tolerance "
@@ -188,10 +188,19 @@ def _probe_layers(
     findings.correct = correct
 
 
-def _choice(features: Tensor, labels: Tensor, fitted: AnyProbe) -> tuple[float, float]:
-    """Held-out accuracy and loss to choose a layer by; a probe without a loss loses every tie."""
-    accuracy, loss = choice_scores(features, labels, fitted)
-    return (-math.inf if accuracy is None else accuracy), (math.inf if loss is None else loss)
+def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:
+    """Which test rows the network's own classifier gets right; None where its outputs are other classes.
+
+    Where `classes=` chose some classes of a set the network knows whole, only their outputs compete.
+    """
+    logits = test.logits
+    if logits is None:
+        return None
+    if logits.shape[1] != len(dataset.class_names):
+        if logits.shape[1] != dataset.source_classes:
+            return None
+        logits = logits[:, list(dataset.class_indices)]
+    return (logits.argmax(dim=1) == test.labels).numpy()
 
 
 def _measure_layers(

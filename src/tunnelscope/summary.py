@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from tunnelscope import __version__, tunnel
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
-from tunnelscope.recording import INPUT, Recorder, milliseconds_saved
+from tunnelscope.recording import INPUT, Recorder, milliseconds_saved, ready_shape
 from tunnelscope.results import make_table, plain
 from tunnelscope.rows import table_rows
 from tunnelscope.verdict import next_step, verdict
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 NOTHING = {"value": None, "low": None, "high": None}
+FEW_TEST_ROWS = 100
+FAR_UNDER_PROBE = 0.1  # of the last layer's probe: more than a classifier trained elsewhere loses
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -39,17 +42,27 @@ def summarise(
         )
         for found in findings
     }
+    choices = {
+        found.dataset.key: found.resampled_choices(
+            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"), RESAMPLES
+        )
+        for found in findings
+    }
     costs = _costs(findings, recorder)
-    best_layer = {found.dataset.key: _best_layer(found, costs) for found in findings}
+    best_layer = {
+        found.dataset.key: _best_layer(found, choices[found.dataset.key], costs) for found in findings
+    }
     layers = _layers(recorder, own or findings[0])
-    reading = _tunnel(own, others, recorder, resampled, best_layer)
+    reading = _tunnel(own, others, recorder, resampled, choices, best_layer)
+    network_accuracy = _network_accuracy(own)
+    own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     run: dict[str, Any] = {
         "tunnelscope": __version__,
         "run": "",
         "model": _model(recorder),
         "data": [_data(found) for found in findings],
-        **_network_accuracy(own, recorder),
-        "verdict": verdict(reading, best_layer, layers),
+        **network_accuracy,
+        "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), network.weights),
         "next_step": {key: _next_step(recorder, best["layer"], settings) for key, best in best_layer.items()},
         "tunnel": reading,
         "best_layer": best_layer,
@@ -61,7 +74,7 @@ def summarise(
             _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
         ],
         "timings": {},
-        "warnings": _warnings(findings, recorder, reading),
+        "warnings": _warnings(findings, recorder, reading, own_accuracy),
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(recorder),
@@ -80,6 +93,7 @@ def _tunnel(
     others: list[Findings],
     recorder: Recorder,
     resampled: dict[str, np.ndarray],
+    choices: dict[str, np.ndarray],
     best_layer: dict[str, dict],
 ) -> dict[str, Any]:
     names = [point.name for point in recorder.points]
@@ -100,7 +114,10 @@ def _tunnel(
         reading["length"] = len(names) - start
         reading["share"] = reading["length"] / len(names)
         reading["extractor_share"] = start / len(names)
-    reading["ood"] = {found.dataset.key: _ood(found, own, names, resampled, best_layer) for found in others}
+    reading["ood"] = {
+        found.dataset.key: _ood(found, own, names, resampled, choices[found.dataset.key], best_layer)
+        for found in others
+    }
     ratios = [entry["retained"]["value"] for entry in reading["ood"].values()]
     known = [ratio for ratio in ratios if ratio is not None]
     reading["band"] = tunnel.band(float(np.mean(known))) if known else None
@@ -122,11 +139,12 @@ def _ood(
     own: Findings | None,
     names: list[str],
     resampled: dict[str, np.ndarray],
+    choices: np.ndarray,
     best_layer: dict,
 ) -> dict[str, Any]:
-    accuracies, draws, best = found.accuracies, resampled[found.dataset.key], found.best
+    accuracies, draws = found.accuracies, resampled[found.dataset.key]
     kept = tunnel.estimate(
-        tunnel.retained(accuracies, best), tunnel.over_resamples(lambda c: tunnel.retained(c, best), draws)
+        tunnel.retained(accuracies, found.best), tunnel.over_resamples(tunnel.retained, draws, choices)
     )
     start = tunnel.ood_start(accuracies)
     reading = {
@@ -157,25 +175,35 @@ def _ood(
     return reading
 
 
-def _costs(findings: list[Findings], recorder: Recorder) -> dict[str, dict[str, float]]:
+def _costs(findings: list[Findings], recorder: Recorder) -> dict[str, dict[str, Any]]:
     """What stopping at each set's best layer saves against the whole network."""
     whole_parameters, whole_flops = recorder.network.parameters, recorder.flops
     costs = {}
     for position in sorted({found.best for found in findings}):
         point = recorder.points[position]
+        saved, lower, upper = milliseconds_saved(recorder, point)
         costs[point.name] = {
             "parameters_saved": whole_parameters - point.parameters,
             "flops_saved": whole_flops - point.flops,
-            "milliseconds_saved": round(milliseconds_saved(recorder, point), 3),
+            "milliseconds_saved": round(saved, 3),
+            "milliseconds_saved_quartiles": [round(lower, 3), round(upper, 3)],
         }
     return costs
 
 
-def _best_layer(found: Findings, costs: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _best_layer(found: Findings, choices: np.ndarray, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     name = found.layers[found.best]
     accuracy = float(found.accuracies[found.best])
     low, high = wilson(accuracy * found.correct.shape[1], found.correct.shape[1])
-    return {"layer": name, "accuracy": accuracy, "low": low, "high": high, **costs[name]}
+    share = float((choices == found.best).mean())
+    return {
+        "layer": name,
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "choice_share": share,  # of the resamples of the held-out rows, those that choose this layer
+        **costs[name],
+    }
 
 
 def _layers(recorder: Recorder, found: Findings) -> list[dict[str, Any]]:
@@ -210,7 +238,9 @@ def _model(recorder: Recorder) -> dict[str, Any]:
         "weights": network.weights,
         "parameters": network.parameters,
         "flops": recorder.flops,
-        "preprocessing": None if preprocessing is None else vars(preprocessing),
+        "preprocessing": None
+        if preprocessing is None
+        else vars(preprocessing),  # of images; see ready_inputs
     }
 
 
@@ -224,12 +254,13 @@ def _data(found: Findings) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "n_train": len(dataset.train.labels),
         "n_test": len(dataset.test.labels),
+        "ready_inputs": ready_shape(dataset.train) is not None,  # floats: no preprocessing is applied
         "chance": 1 / len(dataset.class_names),
         "notes": list(dataset.notes),
     }
 
 
-def _network_accuracy(own: Findings | None, recorder: Recorder) -> dict[str, Any]:
+def _network_accuracy(own: Findings | None) -> dict[str, Any]:
     if own is None:
         return {"network_accuracy": None, "network_accuracy_reason": "no ID set was given"}
     if own.network_correct is None:
@@ -243,6 +274,12 @@ def _network_accuracy(own: Findings | None, recorder: Recorder) -> dict[str, Any
         "network_accuracy": {"value": accuracy, "low": low, "high": high},
         "network_accuracy_reason": None,
     }
+
+
+def _at_chance(best_layer: dict[str, Any], findings: list[Findings]) -> list[str]:
+    """Keys of the sets on which even the layer to take is not surely better than guessing."""
+    chances = {found.dataset.key: 1 / len(found.dataset.class_names) for found in findings}
+    return [key for key, best in best_layer.items() if best["low"] <= chances[key]]
 
 
 def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
@@ -273,14 +310,41 @@ def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
     return next_step(network.loadable, network.weights_file, layer, settings.pool, settings.seed)
 
 
-def _warnings(findings: list[Findings], recorder: Recorder, reading: dict[str, Any]) -> list[str]:
+def _warnings(
+    findings: list[Findings], recorder: Recorder, reading: dict[str, Any], own_accuracy: float | None
+) -> list[str]:
     warnings = list(recorder.network.warnings)
     for found in findings:
         warnings.extend(found.warnings)
+        warnings.extend(_set_warnings(found, recorder))
     if reading["start_95"] != reading["start_95_stable"]:
         warnings.append(
             f"the ID curve reaches 95 % at {reading['start_95']} but falls below again; "
             f"it stays above from {reading['start_95_stable']} on"
+        )
+    own = findings[0]
+    if own_accuracy is not None and own.accuracies[-1] - own_accuracy > FAR_UNDER_PROBE:
+        warnings.append(
+            f"the network's own accuracy on {own.dataset.key} is {own_accuracy:.1%}, that of a probe on its "
+            f"last layer {own.accuracies[-1]:.1%}: other weights, another order of classes or another "
+            "preprocessing than in training?"
+        )
+    return warnings
+
+
+def _set_warnings(found: Findings, recorder: Recorder) -> list[str]:
+    """What a reader must know about one data set before its numbers are believed."""
+    dataset, preprocessing = found.dataset, recorder.network.preprocessing
+    warnings = []
+    if len(dataset.test) < FEW_TEST_ROWS:
+        warnings.append(
+            f"{dataset.key} has {len(dataset.test)} test images: accuracies are known to about "
+            f"±{100 / len(dataset.test) ** 0.5:.0f} points"
+        )
+    if preprocessing is not None and preprocessing.normalises and ready_shape(dataset.train) is not None:
+        warnings.append(
+            f"{dataset.key} holds floats, taken as ready inputs: the network's preprocessing "
+            f"({preprocessing.describe()}) is not applied to them"
         )
     return warnings
 
@@ -296,7 +360,12 @@ def _versions() -> dict[str, str]:
 
 
 def _hardware(recorder: Recorder) -> dict[str, Any]:
-    hardware: dict[str, Any] = {"cpu": _processor(), "cores": os.cpu_count(), "device": str(recorder.device)}
+    hardware: dict[str, Any] = {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),  # how sums are cut, so the last bits depend on it
+        "device": str(recorder.device),
+    }
     if hasattr(os, "sysconf"):
         hardware["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return hardware

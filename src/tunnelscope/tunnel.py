@@ -19,6 +19,7 @@ Array = NDArray[np.floating]
 BANDS = ((0.95, "negligible"), (0.90, "weak"), (0.80, "medium"))  # Harun et al. 2024, section 4.1.1
 
 TIE = 1e-12  # an accuracy that equals the threshold reaches it, whatever rounding says
+MOST_UNDEFINED = 0.05  # share of resamples without a value up to which the others still give an interval
 COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
 
 
@@ -54,6 +55,42 @@ def retained(accuracies: Array, best: int) -> float:
 def retained_paper(accuracies: Array) -> float:
     """The same over the highest test accuracy, as Harun et al. 2024 define r; at most 1."""
     return _ratio(accuracies[-1], accuracies.max())
+
+
+def choose_layer(accuracies: Array, losses: Array, errors: Array) -> int:
+    """The layer to take: the best on held-out rows, where it is surely better than the last one.
+
+    Of layers with equal accuracy the one with the lower loss, then the earlier. The last layer is
+    taken unless the best one leads by more than the standard error of their paired difference:
+    without it, the largest of many noisy accuracies would be taken for a better layer.
+
+    Args:
+        accuracies, losses: of each layer on the same held-out rows, (layers,).
+        errors: `paired_errors` of the rows the accuracies come from, (layers,).
+    """
+    order = range(len(accuracies))
+    best = max(order, key=lambda layer: (accuracies[layer], -losses[layer], -layer))
+    leads = accuracies[best] - accuracies[-1] > errors[best] + TIE
+    return best if leads else len(accuracies) - 1
+
+
+def paired_errors(right: Array) -> Array:
+    """Standard error of each layer's accuracy less the last layer's where both are equally good, (layers,).
+
+    That of McNemar's test (1947): only rows that one of the two gets right tell them apart, so that
+    a lead of one row is never more than its error.
+
+    Args:
+        right: 1 where a layer's probe is right on a held-out row, else 0, (layers, rows).
+    """
+    return np.sqrt(np.square(right - right[-1]).sum(axis=1)) / max(right.shape[1], 1)
+
+
+def resampled_choices(right: Array, losses: Array, generator: np.random.Generator, resamples: int) -> Array:
+    """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
+    errors = paired_errors(right)
+    accuracies = resampled_accuracies(right, generator, resamples)
+    return np.array([choose_layer(row, losses, errors) for row in accuracies])
 
 
 def ood_start(accuracies: Array) -> int | None:
@@ -96,9 +133,9 @@ def resampled_accuracies(correct: Array, generator: np.random.Generator, resampl
 
 
 def interval(values: Array, level: float = 0.95) -> tuple[float | None, float | None]:
-    """The central interval of resampled values, undefined ones left out; (None, None) if all are."""
+    """The central interval of resampled values; (None, None) where over 5 % of them are undefined."""
     usable = values[np.isfinite(values)]
-    if not len(usable):
+    if len(usable) < (1 - MOST_UNDEFINED) * len(values) or not len(usable):
         return None, None
     low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

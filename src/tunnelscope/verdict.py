@@ -1,53 +1,87 @@
 """A scan in words: the verdict's two sentences and the lines of code that come after it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+SURE = 0.9  # share of resamples from which on a choice of layer is given without saying how sure it is
 
-def verdict(tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]) -> str:
+
+def verdict(
+    tunnel: dict[str, Any],
+    best_layer: dict[str, Any],
+    layers: Sequence[dict[str, Any]],
+    at_chance: Collection[str] = (),
+    weights: str = "",
+) -> str:
     """Two sentences: where the tunnel starts, and what the layers after it cost on other data.
 
-    A fall on other data is claimed only where the interval of r lies below 1.
+    A fall on other data is claimed only where the interval of r lies below 1; nothing is claimed on
+    sets whose probes are at chance.
 
     Args:
         tunnel, best_layer, layers: as in the JSON object.
+        at_chance: keys of the sets whose best accuracy is not surely above chance.
+        weights: of the network, in words.
     """
-    return f"{_about_start(tunnel, layers)} {_about_other_data(tunnel, best_layer, layers)}"
+    start = _about_start(tunnel, layers, at_chance, untrained=weights.startswith("random"))
+    return f"{start} {_about_other_data(tunnel, best_layer, layers, at_chance)}"
 
 
-def _about_start(tunnel: dict[str, Any], layers: Sequence[dict[str, Any]]) -> str:
+def _about_start(
+    tunnel: dict[str, Any], layers: Sequence[dict[str, Any]], at_chance: Collection[str], untrained: bool
+) -> str:
     count = len(layers)
     if tunnel["start_95"] is None:
         return f"Where the representation stops being built is not known here: {tunnel['reason']}."
+    if set(at_chance) - set(tunnel["ood"]):
+        return "On its own data the probes are at chance, so there is no representation to find the end of."
+    network = "this untrained network" if untrained else "this network"
     index = {layer["name"]: layer["index"] for layer in layers}
     low, high = (index[name] for name in tunnel["start_95_interval"])
     surely = f"95 % interval {low}" + (f" to {high}" if high != low else "")
     where = f"{tunnel['start_95']} (layer {index[tunnel['start_95']]} of {count}, {surely})"
     if tunnel["length"] == 0:
-        return f"On its own data this network builds its representation up to the last layer, {where}."
+        return f"On its own data {network} builds its representation up to the last layer, {where}."
     rest = "the last layer adds" if tunnel["length"] == 1 else f"the {tunnel['length']} layers after it add"
-    built = f"On its own data this network has built its representation by {where}"
+    built = f"On its own data {network} has built its representation by {where}"
     return f"{built}; {rest} at most 5 % of the final accuracy."
 
 
 def _about_other_data(
-    tunnel: dict[str, Any], best_layer: dict[str, Any], layers: Sequence[dict[str, Any]]
+    tunnel: dict[str, Any],
+    best_layer: dict[str, Any],
+    layers: Sequence[dict[str, Any]],
+    at_chance: Collection[str],
 ) -> str:
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
-    parts = []
-    fallen = 0
-    for key, reading in tunnel["ood"].items():
-        r, best = reading["retained"], best_layer[key]
-        fallen += r["high"] is not None and r["high"] < 1
-        is_last = best["layer"] == layers[-1]["name"]
-        parts.append(f"{_percent(r)} on {key} (take {'the last layer' if is_last else best['layer']})")
-    kept = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
-    head = f"Of the best layer's accuracy on other data the last layer keeps {kept}"
-    if not fallen:
-        return f"{head}: no tunnel beyond the sampling error of the test images."
-    sure = "beyond" if fallen == len(parts) else f"on {fallen} of {len(parts)} sets beyond"
-    return f"{head}: {_strength(tunnel['band'])}, {sure} the sampling error of the test images."
+    readable = {key: reading["retained"] for key, reading in tunnel["ood"].items() if key not in at_chance}
+    unreadable = f"the probes on {_listed(sorted(set(tunnel['ood']) & set(at_chance)))} are at chance"
+    if not readable:
+        return f"What the layers after it cost on other data cannot be read: {unreadable}."
+    last = layers[-1]["name"]
+    kept = _listed(
+        [f"{_percent(r)} on {key} ({_take(best_layer[key], last)})" for key, r in readable.items()]
+    )
+    fallen = sum(r["high"] is not None and r["high"] < 1 for r in readable.values())
+    sure = "beyond" if fallen == len(readable) else f"on {fallen} of {len(readable)} sets beyond"
+    strength = f"{_strength(tunnel['band'])}, {sure}" if fallen else "no tunnel beyond"
+    rest = f"; {unreadable}" if len(readable) < len(tunnel["ood"]) else ""
+    return (
+        f"Of the best layer's accuracy on other data the last layer keeps {kept}: {strength} the sampling "
+        f"error{rest}."
+    )
+
+
+def _take(best: dict[str, Any], last: str) -> str:
+    """What to take, and how sure that is where it is not."""
+    share = best.get("choice_share")
+    doubt = f", chosen in {100 * share:.0f} % of resamples" if share is not None and share < SURE else ""
+    return f"take {'the last layer' if best['layer'] == last else best['layer']}{doubt}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1] if parts else ""
 
 
 def _strength(band: str | None) -> str:

@@ -31,7 +31,7 @@ def test_parts_spread_classes_evenly_and_are_reproducible():
 def test_every_row_of_a_small_set_is_judged_by_a_probe_that_did_not_see_it():
     features, labels = planted(200)
     fitted = probe(features, labels, protocol="ridge")
-    accuracy, _ = choice_scores(features, labels, fitted)
+    accuracy = choice_scores(features, labels, fitted).accuracy
     parts = stratified_parts(labels, fitted.seed).numpy()
     right = []
     for part in range(10):
@@ -49,12 +49,14 @@ def test_random_labels_are_at_chance_though_the_training_rows_fit():
     draws = torch.Generator().manual_seed(0)
     features, labels = torch.randn(300, 250, generator=draws), torch.randint(2, (300,), generator=draws)
     fitted = probe(features, labels, tolerance=1e-2)
-    accuracy, loss = choice_scores(features, labels, fitted)
-    assert 0.4 < accuracy < 0.6
-    assert loss > 0.6
+    scores = choice_scores(features, labels, fitted)
+    assert 0.4 < scores.accuracy < 0.6
+    assert scores.loss > 0.6
 
 
 def test_a_large_set_is_judged_by_its_one_part():
     features, labels = planted(10_000)
     fitted = probe(features, labels, protocol="ridge")
-    assert choice_scores(features, labels, fitted) == (fitted.heldout_accuracy, fitted.heldout_loss)
+    scores = choice_scores(features, labels, fitted)
+    assert (scores.accuracy, scores.loss) == (fitted.heldout_accuracy, fitted.heldout_loss)
+    assert len(scores.right) == 1000

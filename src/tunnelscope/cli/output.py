@@ -19,6 +19,10 @@ def echo_error(line: str) -> None:
 def print_scan(scan: "Scan") -> None:
     """The table of a scan, then warnings, the verdict, the next step and where the report is."""
     click.echo(scan_table(scan.run))
+    if own := scan.run["network_accuracy"]:
+        echo_error(
+            f"The network itself: {100 * own['value']:.1f} % [{100 * own['low']:.1f}–{100 * own['high']:.1f}]"
+        )
     for warning in scan.run["warnings"]:
         echo_error(f"warning: {warning}")
     echo_error("")

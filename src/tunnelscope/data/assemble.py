@@ -50,7 +50,7 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     if options.size:
         notes.append(f"images resized to {options.size} × {options.size} on reading")
     class_names = tuple(names[index] for index in chosen)
-    return DataSet(key, source, splits[0], splits[1], class_names, tuple(notes), tuple(chosen))
+    return DataSet(key, source, splits[0], splits[1], class_names, tuple(notes), tuple(chosen), len(names))
 
 
 def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:

@@ -55,6 +55,7 @@ class DataSet:
         class_names: by label; labels run from 0 to len(class_names) − 1.
         notes: the choices made on the way (label column, split rule, rows chosen), to be shown.
         class_indices: for each class its number before `classes=` chose some; empty when not known.
+        source_classes: how many classes there were before; 0 when not known.
     """
 
     key: str
@@ -64,6 +65,7 @@ class DataSet:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     class_indices: tuple[int, ...] = ()
+    source_classes: int = 0
 
 
 class Fingerprint:

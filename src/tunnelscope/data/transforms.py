@@ -50,6 +50,11 @@ class Preprocessing:
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
 
+    @property
+    def normalises(self) -> bool:
+        """Whether it does more to pixels than scale them to 0..1."""
+        return any(self.mean) or any(value != 1 for value in self.std)
+
     def describe(self) -> str:
         """Say in one line what is done to an image."""
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))

@@ -5,7 +5,7 @@ hundred, whose sampling error (4 points) is larger than the difference between n
 every training row is held out once.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,31 +20,42 @@ PARTS = 10
 TOLERANCE = 0.03  # of the exact fits in here; their accuracies differ by a row or two from the optimum's
 
 
-def choice_scores(
-    features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe
-) -> tuple[float | None, float | None]:
-    """Accuracy and loss of a layer's probe on held-out training rows.
+@dataclass(frozen=True, eq=False)
+class ChoiceScores:
+    """How a layer does on held-out training rows: `right` is a bool a row, the same rows for every layer.
 
-    They are the probe's own (`heldout_accuracy`, `heldout_loss`) unless its held-out part has fewer than
-    1,000 rows; then the means over ten disjoint parts, each predicted by a probe of the same protocol and
-    penalty fitted on the other nine.
+    `loss` is their mean cross-entropy, None for a probe without one.
+    """
+
+    right: Tensor
+    loss: float | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the rows that are right, None where no row could be held out."""
+        return float(self.right.double().mean()) if len(self.right) else None
+
+
+def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe) -> ChoiceScores:
+    """Judge a layer's probe on held-out training rows.
+
+    They are the probe's own (`heldout_right`, `heldout_loss`) unless its held-out part has fewer than
+    1,000 rows; then ten disjoint parts, each predicted by a probe of the same protocol and penalty fitted
+    on the other nine.
 
     Args:
         features: (n, d), the rows `fitted` was trained on.
         labels: (n,).
-
-    Returns:
-        Accuracy, a share, and mean cross-entropy; None where there is none.
     """
-    if fitted.heldout_accuracy is None or 0.1 * len(labels) >= FEW_HELDOUT:
-        return fitted.heldout_accuracy, fitted.heldout_loss
+    if fitted.heldout_right is None:
+        return ChoiceScores(torch.zeros(0, dtype=torch.bool), None)
+    if 0.1 * len(labels) >= FEW_HELDOUT:
+        return ChoiceScores(fitted.heldout_right, fitted.heldout_loss)
     parts = stratified_parts(labels, fitted.seed)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
-    rows = sum(score.n_test for score in scores)
-    accuracy = sum(score.accuracy * score.n_test for score in scores) / rows
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
-    return accuracy, loss
+    return ChoiceScores(torch.cat([score.right for score in scores]), loss)
 
 
 def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS) -> Tensor:
@@ -64,7 +75,7 @@ def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS) -> Tensor:
     return numbers
 
 
-def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProbe | KnnProbe) -> Any:
+def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProbe | KnnProbe) -> ChoiceScores:
     probe = fit_probe(
         features[~heldout],
         labels[~heldout],
@@ -75,4 +86,5 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
         seed=fitted.seed,
         layer=fitted.layer,
     )
-    return probe.scores(features[heldout], labels[heldout])
+    right = probe.predict(features[heldout]) == labels[heldout]
+    return ChoiceScores(right, probe.scores(features[heldout], labels[heldout]).loss)

@@ -82,7 +82,7 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
         tolerance=settings.tolerance,
         gap=solution.gap,
         converged=solution.gap <= settings.tolerance,
-        heldout_accuracy=None if choice is None else choice.best.accuracy,
+        heldout_right=None if choice is None else choice.best.right.cpu(),
         heldout_loss=None if choice is None else choice.best.loss,
     )
 

@@ -68,15 +68,15 @@ class KnnProbe(Probe):
 def fit_knn(rows: Rows, seed: int, layer: str = "") -> KnnProbe:
     """Keep the rows; the held-out accuracy is that of the other rows' votes on held-out rows."""
     parts = heldout_rows(rows.labels, seed)
-    heldout_accuracy = None
+    right = None
     if len(parts.heldout):
         part, judged = rows.take(parts.fit), rows.take(parts.heldout)
-        heldout_accuracy = _kept(part, rows, seed, layer).score(judged.features, judged.labels)
-    return _kept(rows, rows, seed, layer, heldout_accuracy)
+        right = (_kept(part, rows, seed, layer).predict(judged.features) == judged.labels).cpu()
+    return _kept(rows, rows, seed, layer, right)
 
 
 def _kept(
-    rows: Rows, scaled_by: Rows, seed: int, layer: str, heldout_accuracy: float | None = None
+    rows: Rows, scaled_by: Rows, seed: int, layer: str, heldout_right: Tensor | None = None
 ) -> KnnProbe:
     scaling = measure(scaled_by.features)
     return KnnProbe(
@@ -90,7 +90,7 @@ def _kept(
         n_train=len(rows.labels),
         seed=seed,
         layer=layer,
-        heldout_accuracy=heldout_accuracy,
+        heldout_right=heldout_right,
     )
 
 

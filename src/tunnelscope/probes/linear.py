@@ -46,8 +46,9 @@ class Probe:
         penalty, tolerance: of the objective and of its solution, None where the protocol has none.
         gap: certified bound on (objective − optimum) / objective, None where the protocol has none.
         converged: the fit met its tolerance (a recipe without one: ran to its end and stayed finite).
-        heldout_accuracy, heldout_loss: on held-out training rows, of a fit without them; None when no
-            fit was made without them.
+        heldout_right: whether each held-out training row is predicted right by a fit without these rows,
+            (rows held out,), bool; None when no fit was made without them.
+        heldout_loss: mean cross-entropy of these predictions, None where there is none.
         accuracy, low, high, balanced_accuracy, loss, n_test: as in `Scores`, None until scored.
     """
 
@@ -60,7 +61,7 @@ class Probe:
     tolerance: float | None = None
     gap: float | None = None
     converged: bool = True
-    heldout_accuracy: float | None = None
+    heldout_right: Tensor | None = field(default=None, repr=False)
     heldout_loss: float | None = None
     accuracy: float | None = None
     low: float | None = None
@@ -68,6 +69,11 @@ class Probe:
     balanced_accuracy: float | None = None
     loss: float | None = None
     n_test: int | None = None
+
+    @property
+    def heldout_accuracy(self) -> float | None:
+        """Share of the held-out rows that are predicted right; None when none were held out."""
+        return None if self.heldout_right is None else float(self.heldout_right.double().mean())
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -34,12 +34,12 @@ class PathSettings:
 
 @dataclass(frozen=True, eq=False)
 class PathPoint:
-    """A fit on the path: its penalty, its point, and how it does on the held-out rows."""
+    """A fit on the path: its penalty, its point, the loss on the held-out rows, which of them are right."""
 
     penalty: float
     point: Tensor
     loss: float
-    accuracy: float
+    right: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def _judged(penalty: float, point: Tensor, heldout: tuple[Tensor, Tensor]) -> Pa
     logits = torch.addmm(point[:, -1:], point[:, :-1], rows.T)
     losses = torch.logsumexp(logits, dim=0) - logits.gather(0, labels[None])[0]
     right = logits.argmax(dim=0) == labels
-    return PathPoint(penalty, point, float(losses.double().mean()), float(right.double().mean()))
+    return PathPoint(penalty, point, float(losses.double().mean()), right)
 
 
 def _vertex(path: list[PathPoint], best: int) -> float:

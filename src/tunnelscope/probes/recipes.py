@@ -46,14 +46,14 @@ HARUN2024 = Recipe("harun2024/v1", optimiser="adamw", batch=128, label_smoothing
 
 
 def fit_recipe(rows: Rows, recipe: Recipe, seed: int, layer: str = "") -> LinearProbe:
-    """Train on all rows; the held-out accuracy and loss are those of the same training without those rows."""
+    """Train on all rows; the held-out rows are judged by the same training without them."""
     parts = heldout_rows(rows.labels, seed)
-    heldout_accuracy = heldout_loss = None
-    if len(parts.heldout):
-        judged = rows.take(parts.heldout)
-        judge = _probe(rows.take(parts.fit), recipe, seed, layer).scores(judged.features, judged.labels)
-        heldout_accuracy, heldout_loss = judge.accuracy, judge.loss
-    return _probe(rows, recipe, seed, layer, heldout_accuracy, heldout_loss)
+    if not len(parts.heldout):
+        return _probe(rows, recipe, seed, layer)
+    judged = rows.take(parts.heldout)
+    judge = _probe(rows.take(parts.fit), recipe, seed, layer)
+    right = (judge.predict(judged.features) == judged.labels).cpu()
+    return _probe(rows, recipe, seed, layer, right, judge.scores(judged.features, judged.labels).loss)
 
 
 def _probe(
@@ -61,7 +61,7 @@ def _probe(
     recipe: Recipe,
     seed: int,
     layer: str,
-    heldout_accuracy: float | None = None,
+    heldout_right: Tensor | None = None,
     heldout_loss: float | None = None,
 ) -> LinearProbe:
     weights, bias = train(rows, recipe, seed)
@@ -77,7 +77,7 @@ def _probe(
         seed=seed,
         layer=layer,
         converged=bool(weights.isfinite().all() and bias.isfinite().all()),
-        heldout_accuracy=heldout_accuracy,
+        heldout_right=heldout_right,
         heldout_loss=heldout_loss,
     )
 

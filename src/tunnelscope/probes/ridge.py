@@ -59,10 +59,10 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         solver = Rows(triangle.T, rows.labels, rows.class_names)
     parts = heldout_rows(rows.labels, seed)
     fit, heldout = solver.take(parts.fit), solver.take(parts.heldout)
-    moments, accuracy, loss = _moments(fit, inner), None, None
+    moments, right, loss = _moments(fit, inner), None, None
     if len(parts.heldout):
         candidates = PENALTIES if penalty is None else (penalty,)
-        penalty, accuracy, loss = _choose(moments, heldout, inner, candidates)
+        penalty, right, loss = _choose(moments, heldout, inner, candidates)
         moments = moments + _moments(heldout, inner)
     if penalty is None:
         raise RequestError(NOTHING_HELD_OUT)
@@ -83,7 +83,7 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         seed=seed,
         layer=layer,
         penalty=penalty,
-        heldout_accuracy=accuracy,
+        heldout_right=right,
         heldout_loss=loss,
     )
 
@@ -103,20 +103,22 @@ def _moments(rows: Rows, scaling: Standardisation) -> _Moments:
 
 def _choose(
     moments: _Moments, heldout: Rows, scaling: Standardisation, penalties: tuple[float, ...]
-) -> tuple[float, float, float]:
-    """Return the penalty with the least squared error on held-out rows, its accuracy and cross-entropy."""
+) -> tuple[float, Tensor, float]:
+    """Return the penalty with the least squared error on held-out rows, which are right, cross-entropy."""
     covariance, cross = moments.centred()
     variances, directions = torch.linalg.eigh(covariance)
     variances, cross = variances.clamp_min(0)[:, None], directions.T @ cross
     rows = (scaling.apply(heldout.features) - moments.x / moments.count) @ directions
     targets = F.one_hot(heldout.labels, len(heldout.class_names)).double()
     mean = moments.y / moments.count
-    best = (float("inf"), 0.0, 0.0, 0.0)
-    for penalty in penalties:
-        outputs = torch.addmm(mean, rows, cross / (variances + penalty))
-        error = float((outputs - targets).square().sum(dim=1).mean())
-        if error < best[0]:
-            outputs = outputs.masked_fill(moments.y == 0, float("-inf"))
-            accuracy = float((outputs.argmax(dim=1) == heldout.labels).double().mean())
-            best = (error, penalty, accuracy, float(F.cross_entropy(outputs, heldout.labels)))
-    return best[1:]
+
+    def outputs(penalty: float) -> Tensor:
+        return torch.addmm(mean, rows, cross / (variances + penalty))
+
+    errors = {
+        penalty: float((outputs(penalty) - targets).square().sum(dim=1).mean()) for penalty in penalties
+    }
+    best = min(errors, key=errors.__getitem__)
+    judged = outputs(best).masked_fill(moments.y == 0, float("-inf"))
+    right = judged.argmax(dim=1) == heldout.labels
+    return best, right.cpu(), float(F.cross_entropy(judged, heldout.labels))
