@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunnelscope.data import Preprocessing, Split, batches, load_data
+from tunnelscope.files import check_writable, write_whole
 from tunnelscope.linalg.threads import threads_for
 from tunnelscope.models import load_network
 from tunnelscope.randomness import named_generator
@@ -28,9 +29,13 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     Args:
         path: of the safetensors file to write.
         seed: of the initial weights and of the order of the images.
+
+    Raises:
+        MachineError: the file cannot be written; found out before the training where it can be.
     """
     from safetensors.torch import save_file
 
+    check_writable(path.parent)
     dataset = load_data(ID, seed=seed)
     network = load_network(
         MODEL, weights="random", image_shape=(1, 8, 8), classes=len(dataset.class_names), seed=seed
@@ -40,8 +45,8 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     module = network.module.requires_grad_(True).train()
     with threads_for(BATCH * 256 * 256):
         train(module, images, labels, seed, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
+    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    write_whole(path, lambda partial: save_file(state, partial))
 
 
 def as_tensors(split: Split, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:

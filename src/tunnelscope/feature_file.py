@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from tunnelscope.data import load_data
-from tunnelscope.errors import MachineError
+from tunnelscope.errors import RequestError
+from tunnelscope.files import check_writable, write_whole
 from tunnelscope.recording import StageProgress, record_both, recorder_for
-from tunnelscope.results import write_whole
 
 
 def record_file(
@@ -39,9 +39,10 @@ def record_file(
         What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes).
 
     Raises:
-        RequestError: an unknown name or unreadable input.
+        RequestError: an unknown name, unreadable input, or a file not named .safetensors.
         MachineError: the file cannot be written.
     """
+    out = claim_file(Path(out))
     dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
     classes = len(dataset.class_names)
     recorder = recorder_for(
@@ -67,7 +68,7 @@ def record_file(
         "data": dataset.source,
         "class_names": json.dumps(list(dataset.class_names)),
     }
-    _write(Path(out), tensors, metadata)
+    _write(out, tensors, metadata)
     shapes = [
         {"name": name, **{part: list(tensors[f"{part}/{name}"].shape) for part in recorded}} for name in names
     ]
@@ -80,11 +81,23 @@ def record_file(
     }
 
 
+def claim_file(out: Path) -> Path:
+    """Return the path of a safetensors file that can be written, before the work that fills it.
+
+    Raises:
+        RequestError: it is a folder, or its name promises another format.
+        MachineError: nothing can be written there.
+    """
+    if out.is_dir():
+        raise RequestError(f"--out {out} is a folder; name a .safetensors file")
+    if out.suffix != ".safetensors":
+        named = out.with_suffix(".safetensors")
+        raise RequestError(f"--out {out}: what is written is a safetensors file; name it {named}")
+    check_writable(out.parent)
+    return out
+
+
 def _write(out: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, lambda path: save_file(tensors, path, metadata))
-    except OSError as error:
-        raise MachineError(f"cannot write {out}: {error.strerror or error}") from error
+    write_whole(out, lambda path: save_file(tensors, path, metadata))

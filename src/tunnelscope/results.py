@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.errors import MachineError, RequestError, unknown_name
+from tunnelscope.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there 
 RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """One scanned network: `tunnel`, `best_layer(set)`, `table()`, `report(path)`.
 
@@ -51,6 +51,16 @@ class Scan:
     frame: "pd.DataFrame" = field(repr=False)
     probes: dict[str, Any] = field(default_factory=dict, repr=False)
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        """One line: the network, its data sets, where the tunnel starts and which layers to take."""
+        sets = ", ".join(f"{entry['key']} ({entry['role'].upper()})" for entry in self.run["data"])
+        start = self.tunnel["start_95"]
+        tunnel = f"tunnel after {start}" if start else "no tunnel start"
+        best = ", ".join(f"{best['layer']} for {key}" for key, best in self.run["best_layer"].items())
+        count = len(self.run["layers"])
+        layers = f"{count} layer{'s' if count > 1 else ''}"
+        return f"<Scan of {self.run['model']['name']} on {sets}: {layers}, {tunnel}; best: {best}>"
 
     @property
     def tunnel(self) -> dict[str, Any]:
@@ -95,7 +105,6 @@ class Scan:
         from tunnelscope.report import write_report
 
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_report(self.frame, self.run, path)
         return path
 
@@ -131,6 +140,8 @@ def load(folder: str | Path) -> Scan:
     import pandas as pd
 
     folder = Path(folder)
+    if folder.is_file():
+        raise RequestError(f"{folder} is a file; a scan is a folder, give {folder.parent}")
     if not (folder / "run.json").is_file():
         raise RequestError(
             f"{folder} holds no scan (no run.json); `tunnelscope scan … --out {folder}` makes one"
@@ -158,11 +169,12 @@ def claim_folder(folder: str | Path) -> Path:
 
     Raises:
         RequestError: it holds something else, or is a file.
-        MachineError: it cannot be made.
+        MachineError: it cannot be made, or nothing can be written in it.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"--out {folder} is a file; name a folder")
+    check_writable(folder)
     inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     others = [name for name in inside if name not in OURS and not name.endswith(".partial")]
     if others and not (folder / "run.json").exists():
@@ -174,16 +186,6 @@ def claim_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise MachineError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     return folder
-
-
-def write_whole(path: Path, write) -> None:
-    """Write a file beside its place and move it there, so that nobody ever reads half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

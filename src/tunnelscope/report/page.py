@@ -29,7 +29,8 @@ def write_report(table: pd.DataFrame, run: dict[str, Any], path: Path | str) -> 
         path: the file to write; its folder is made if it is not there.
 
     Raises:
-        RequestError: the results name no layer, or the file cannot be written.
+        RequestError: the results name no layer.
+        MachineError: the file cannot be written.
     """
     write_file(Path(path), render_page(table, run).encode())
 

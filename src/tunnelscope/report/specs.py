@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunnelscope.errors import RequestError
+from tunnelscope.files import write_whole
 from tunnelscope.report.theme import TOKENS, vega_config
 from tunnelscope.report.tidy import Frame, shared_frame
 
@@ -71,7 +71,8 @@ def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) 
         The files in the order of the report, SVG before PDF.
 
     Raises:
-        RequestError: the results name no layer, or the folder cannot be written.
+        RequestError: the results name no layer.
+        MachineError: the folder cannot be written.
     """
     import vl_convert
 
@@ -103,13 +104,10 @@ def figure_svg(figure: Figure, frame: Frame, choice: str | None = None) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file and the folders above it.
+    """Write a file, whole or not at all, and the folders above it.
 
     Raises:
-        RequestError: the path cannot be written, with the system's reason.
+        RequestError: there can be no such path, with the system's reason.
+        MachineError: the disk is full or may not be written to.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}; name another place") from error
+    write_whole(path, lambda partial: partial.write_bytes(content))
