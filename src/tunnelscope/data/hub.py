@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tunnelscope.data.tables import Table
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.hub_access import hub_asked_once
 
 _OTHER_WAYS = "give a local parquet folder or class folders instead, or go online"
 
@@ -32,15 +33,17 @@ def load_splits(hub_id: str, config: str | None, hint: str = "") -> dict[str, An
             f"{hub_id} looks like a Hugging Face hub id, which needs the `datasets` library: "
             f'pip install "tunnelscope[hf]".{hint}'
         ) from error
+    no_answer = ""
     try:
-        loaded: Any = datasets.load_dataset(hub_id, config)
+        with hub_asked_once() as no_answer:
+            loaded: Any = datasets.load_dataset(hub_id, config)
     except DatasetNotFoundError as error:
         raise RequestError(
             f"no data set {hub_id} on the hub, or no access to it: {_line(error)}.{hint}"
         ) from error
     except ConnectionError as error:
         raise MachineError(
-            f"the hub cannot be reached for {hub_id}: {_line(error)}; {_OTHER_WAYS}.{hint}"
+            f"the hub cannot be reached for {hub_id}: {no_answer or _line(error)}; {_OTHER_WAYS}.{hint}"
         ) from error
     except ValueError as error:  # an unknown configuration, or one that must be named
         raise RequestError(f"{hub_id}: {_line(error)} (?config=NAME)") from error

@@ -8,13 +8,21 @@ from torch import nn
 
 from tunnelscope.data.transforms import INTERPOLATIONS, Preprocessing
 from tunnelscope.errors import MachineError, RequestError, unknown_name
+from tunnelscope.hub_access import hub_asked_once
 from tunnelscope.models.network import Network, seeded
 from tunnelscope.models.preprocessing import input_channels, per_channel
 from tunnelscope.models.spec import ModelSpec
 from tunnelscope.models.vision import import_timm, import_torchvision
 from tunnelscope.models.weights import one_line
 
-HUBS = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3")  # whose errors mean: not to be had
+HUBS = (
+    "huggingface_hub",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "requests",
+    "urllib3",
+)  # whose errors mean: not to be had
 WITHOUT_HUB = "--weights random|FILE needs no download"
 
 
@@ -147,12 +155,16 @@ def refuse(spec: ModelSpec, arguments: dict[str, str]) -> None:
 
 def build(spec: ModelSpec, create: Callable[[], nn.Module], is_pretrained: bool, seed: int) -> nn.Module:
     """Build a network under a seed and say in one line why it could not be built."""
+    no_answer = ""
     try:
         with seeded(seed):
-            return create()
+            if not (is_pretrained and spec.kind == "timm"):
+                return create()
+            with hub_asked_once() as no_answer:
+                return create()
     except Exception as error:  # a library refuses arguments with whatever they run into
         if is_pretrained and is_download(error):
-            reason = one_line(error)[:200]
+            reason = no_answer or one_line(error)[:200]
             raise MachineError(
                 f"the pretrained weights of {spec.kind}:{spec.name} cannot be had ({reason}); {WITHOUT_HUB}"
             ) from error
