@@ -345,7 +345,10 @@ NOT_TO_BE_HAD = {
         r"^the pretrained weights of torchvision:resnet18 cannot be had \(Name or service not known\)",
     ),
     "timm without any": ("timm:botnet50ts_256", r"^timm has no pretrained weights of botnet50ts_256"),
+}
+NEVER_PRETRAINED = {
     "zoo": ("zoo:mlp", r"^there are no pretrained weights of zoo:mlp"),
+    "file": ("net.py:build", r"^there are no pretrained weights of net.py:build"),
     "module": (nn.Linear(2, 2), r"^Linear is a module and holds its weights already; leave weights out"),
 }
 
@@ -355,6 +358,13 @@ def test_pretrained_weights_that_cannot_be_had_name_the_other_ways(case, monkeyp
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     model, message = NOT_TO_BE_HAD[case]
     with pytest.raises(MachineError, match=message + r".*--weights random\|FILE needs no download$"):
+        load_network(model, weights="pretrained")
+
+
+@pytest.mark.parametrize("case", NEVER_PRETRAINED)
+def test_pretrained_weights_that_cannot_exist_are_no_fault_of_the_machine(case):
+    model, message = NEVER_PRETRAINED[case]
+    with pytest.raises(RequestError, match=message + r".*--weights random\|FILE needs no download$"):
         load_network(model, weights="pretrained")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.errors import RequestError
 from tunnelscope.models.fit import fit_weights
 from tunnelscope.models.network import Network, ready, seeded
 from tunnelscope.models.preprocessing import Overrides, carried_preprocessing, override
@@ -54,7 +54,7 @@ def load_network(
     is_hub = spec.kind in ("timm", "torchvision")
     choice = choose_weights(weights, default="pretrained" if is_hub else "random")
     if choice == "pretrained" and not is_hub:
-        raise MachineError(f"there are no pretrained weights of {model}; {WITHOUT_HUB}")
+        raise RequestError(f"there are no pretrained weights of {model}; {WITHOUT_HUB}")
 
     if spec.kind == "timm":
         network = build_timm(spec, choice == "pretrained", seed)
@@ -128,7 +128,7 @@ def load_module(
     model = unwrapped(model)
     name = type(model).__name__
     if weights is not None and str(weights) == "pretrained":
-        raise MachineError(
+        raise RequestError(
             f"{name} is a module and holds its weights already; leave weights out, or {WITHOUT_HUB}"
         )
     try:
