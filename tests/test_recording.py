@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 
 import tunnelscope as ts
 from tunnelscope.errors import RequestError
@@ -113,6 +114,28 @@ def test_activations_that_are_not_finite_name_the_first_such_layer(images):
     module[2].weight.data.fill_(float("inf"))
     with pytest.raises(RequestError, match="layer '3' gives values that are not finite"):
         ts.record(module, images)
+
+
+def test_an_input_that_is_not_finite_is_named_and_not_the_weights(images):
+    spoilt = images.clone()
+    spoilt[4, 0, 3, 3] = float("nan")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    with pytest.raises(RequestError, match=r"^image 4 of images: the input holds values that are not finite"):
+        ts.record(module, spoilt, batch_size=3)
+
+
+def test_images_of_many_sizes_are_refused_with_a_few_of_them():
+    class Growing(Dataset):
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, index):
+            return torch.zeros(3, 8 + index, 8), 0
+
+    with pytest.raises(
+        RequestError, match=r"9 different shapes: \(3, 8, 8\), \(3, 9, 8\), \(3, 10, 8\), …; "
+    ):
+        ts.record(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), Growing())
 
 
 def test_a_split_that_a_data_set_does_not_have_is_refused():

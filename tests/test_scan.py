@@ -1,5 +1,8 @@
 """Scans from end to end: network kinds, data given in Python, and probes against scikit-learn."""
 
+import importlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +168,61 @@ def test_ten_seeds_give_accuracies_between_0_and_1():
     scan = ts.scan(Net(), ood=arrays(), seeds=10, probe="ridge")
     assert 0 <= scan.best_layer()["low"] <= scan.best_layer()["accuracy"] <= scan.best_layer()["high"] <= 1
     assert len({probe["seed"] for probe in scan.run["probes"]}) == 10
+
+
+def test_sets_given_in_python_can_be_named():
+    other = arrays(seed=1)
+    named = {"near": other, "far": {"train": other, "test": arrays(seed=2)}}
+    scan = ts.scan(Net(), id=arrays(), ood=named, probe="ridge")
+    assert [entry["key"] for entry in scan.run["data"]] == ["arrays", "near", "far"]
+    assert scan.best_layer("far")["layer"] in {"act1", "act2"}
+    assert set(scan.table()["dataset"].dropna()) == {"arrays", "near", "far"}
+    with pytest.raises(RequestError, match="a data set's name is a string"):
+        ts.scan(Net(), ood={3: other})
+    with pytest.raises(RequestError, match='a dict of data has the keys "train" and'):
+        ts.scan(Net(), ood={"train": other, "val": other})
+
+
+def test_a_scan_is_printed_in_one_line():
+    scan = ts.scan(Net(), id=arrays(), ood={"near": arrays(seed=1)}, probe="ridge")
+    assert str(scan) == repr(scan)
+    assert str(scan).startswith("<Scan of Net on arrays (ID), near (OOD): 2 layers, tunnel after act")
+    assert len(str(scan)) < 160
+
+
+@pytest.mark.parametrize("pool", ["auto", "flatten"])
+def test_a_later_set_that_does_not_fit_is_named_with_its_shape(pool):
+    images, labels = arrays()
+    wide = np.concatenate([images, images], axis=3)
+    network = Net() if pool == "flatten" else nn.Sequential(Net().first, nn.Flatten(), nn.Linear(288, 3))
+    with pytest.raises(
+        RequestError, match=r"^wide \(train\): inputs of shape \(3, 8, 16\) do not fit .*\(3, 8, 8\)"
+    ):
+        ts.scan(network, id=(images, labels), ood={"wide": (wide, labels)}, probe="ridge", pool=pool)
+
+
+def test_a_later_set_that_is_not_finite_is_named_with_its_image():
+    images, labels = arrays()
+    spoilt = images.copy()
+    spoilt[7, 0, 0, 0] = np.inf
+    with pytest.raises(RequestError, match=r"^spoilt \(t\w+\), image 7 of arrays: .* not finite"):
+        ts.scan(Net(), id=(images, labels), ood={"spoilt": (spoilt, labels)}, probe="ridge")
+
+
+def test_probes_that_miss_their_tolerance_are_one_warning(monkeypatch):
+    scanning = importlib.import_module("tunnelscope.scanning")
+    fit = scanning.probe
+
+    def missed(*arguments, **settings):
+        return replace(fit(*arguments, **settings), converged=False, gap=0.5, tolerance=0.01)
+
+    monkeypatch.setattr(scanning, "probe", missed)
+    scan = ts.scan(Net(), id=arrays(), probe="ridge")
+    said = [line for line in scan.run["warnings"] if "tolerance" in line]
+    assert said == [
+        "the probe missed its tolerance: certified gap up to 0.5, asked 0.01 "
+        "(layers input and act1 and act2, arrays)"
+    ]
 
 
 def test_nothing_is_asked_of_an_empty_request():

@@ -41,7 +41,8 @@ class Findings:
     cka: np.ndarray | None = None  # (layers, layers)
     network_correct: np.ndarray | None = None  # (test rows,): the network's own classifier
     fingerprints: dict[str, str] = field(default_factory=dict)  # by split
-    warnings: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)  # what is doubtful, at which layer
+    warnings: list[str] = field(default_factory=list)  # what is doubtful about the whole set
 
     @property
     def accuracies(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Record: read all layers' features in one forward pass, pooled inside the hook."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,13 @@ from tunnelscope.data import (
     batches,
     image_shape,
     load_data,
+    place_of,
 )
-from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.features import Pooling, pool_2x2
 from tunnelscope.layers import ReadPoint, example_input, points_of
 from tunnelscope.models import Network, load_network
+from tunnelscope.models.weights import one_line
 from tunnelscope.trace import first_tensor, trace_forward
 
 INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
@@ -54,11 +57,15 @@ class Recorder:
     batch_size: int
     workers: int
 
-    def record(self, split: Split, progress: Progress | None = None) -> Recorded:
+    def record(self, split: Split, progress: Progress | None = None, name: str = "images") -> Recorded:
         """Send a split's images through the network once and keep every layer's features.
 
+        Args:
+            name: of the split, for messages.
+
         Raises:
-            RequestError: an image cannot be read, or a layer gives values that are not finite.
+            RequestError: an image cannot be read, is not finite or does not fit the network, or a
+                layer gives values that are not finite.
             MachineError: the device has too little memory.
         """
         count = len(split.images)
@@ -78,9 +85,10 @@ class Recorder:
         )
         for batch in stream:
             rows = slice(done, done + len(batch))
-            pooled, output = self._forward(batch)
-            for name, values in pooled.items():
-                features[name] = _written(features[name], rows, values, count)
+            _check_finite(batch, split, done, name)
+            pooled, output = self._forward(batch, name)
+            for layer, values in pooled.items():
+                features[layer] = _written(features[layer], rows, values, count)
             if output is not None:
                 logits = _written(logits, rows, output, count)
             done += len(batch)
@@ -93,7 +101,7 @@ class Recorder:
             fingerprint.hexdigest(),
         )
 
-    def _forward(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
         pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
         try:
             with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
@@ -102,6 +110,13 @@ class Recorder:
             raise MachineError(
                 f"out of memory on {self.device} with {len(batch)} images at once; lower --batch-size"
             ) from error
+        except Exception as error:
+            if batch.shape[1:] == self.example.shape[1:]:  # it has taken such an input before
+                raise
+            raise self._misfit(batch, name, one_line(error)) from error
+        widths = {point.name: pooled[point.name].shape[1] for point in self.points}
+        if any(self.poolings[layer].width != width for layer, width in widths.items()):
+            raise self._misfit(batch, name, "its layers have another size there")
         for point in self.points:
             if not torch.isfinite(pooled[point.name]).all():
                 raise RequestError(
@@ -111,6 +126,13 @@ class Recorder:
         if output is not None:
             output = output.float().cpu() if output.dim() == 2 else None
         return pixels | pooled, output
+
+    def _misfit(self, batch: Tensor, name: str, reason: str) -> RequestError:
+        given, known = (tuple(inputs.shape[1:]) for inputs in (batch, self.example))
+        return RequestError(
+            f"{name}: inputs of shape {given} do not fit {self.network.source}, which reads {known} here "
+            f"({reason[:200]}); give every data set inputs of one shape"
+        )
 
 
 def make_recorder(
@@ -225,7 +247,10 @@ def record_both(
         if notify:
             notify(f"{dataset.key}: images through the network", done, total)
 
-    return recorder.record(dataset.train, count), recorder.record(dataset.test, count)
+    return (
+        recorder.record(dataset.train, count, f"{dataset.key} (train)"),
+        recorder.record(dataset.test, count, f"{dataset.key} (test)"),
+    )
 
 
 def ready_shape(split: Split) -> tuple[int, ...] | None:
@@ -313,15 +338,29 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is a CUDA device where there is one, else the CPU; a named device must exist."""
+    """`auto` is a CUDA device where there is one, else the CPU; a named device must exist.
+
+    Raises:
+        RequestError: none of auto, cpu, cuda, cuda:N.
+        MachineError: there is no such CUDA device here.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise RequestError(f"no device named {device!r}; use auto, cpu, cuda or cuda:N") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise MachineError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu or auto")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"], "Use auto, cpu, cuda or cuda:N.")
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise MachineError(
+                f"--device {device}: PyTorch finds no CUDA device here; use --device cpu or auto"
+            )
+        if (chosen.index or 0) >= count:
+            there = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+            raise MachineError(
+                f"--device {device}: PyTorch finds {count} CUDA device{'s' if count > 1 else ''} here; "
+                f"use {there}, or auto"
+            )
     return chosen
 
 
@@ -343,6 +382,17 @@ def _chosen_split(images: object, split: str, seed: int) -> Split:
             raise RequestError(f"no split named {split!r}; a data set has train and test")
         return dataset.train if split == "train" else dataset.test
     return as_split(images)
+
+
+def _check_finite(batch: Tensor, split: Split, first: int, name: str) -> None:
+    """Refuse inputs that are not finite before a layer is blamed for what they become."""
+    finite = torch.isfinite(batch).flatten(1).all(dim=1)
+    if not finite.all():
+        place = place_of(split.images, first + int(finite.logical_not().nonzero()[0]))
+        where = place if name in place else f"{name}, {place}"
+        raise RequestError(
+            f"{where}: the input holds values that are not finite (NaN or infinity); mend it or take it out"
+        )
 
 
 def _on_device(batch: Tensor, device: torch.device) -> Tensor:

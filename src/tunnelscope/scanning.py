@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
 from tunnelscope.models import Network
 from tunnelscope.probes import LinearProbe, choice_scores, probe
+from tunnelscope.probes.exact import check_tolerance
+from tunnelscope.probes.protocols import protocol_name
 from tunnelscope.recording import (
     INPUT,
     Recorded,
     Recorder,
     StageProgress,
+    choose_device,
     ready_shape,
     record_both,
     recorder_for,
@@ -76,7 +80,8 @@ def scan(
         model: a name (`timm:resnet18`, `zoo:cifar_resnet56`, `net.py:build`), a module or a `Network`.
         id: the data the network was trained on, by name or as arrays or torch data sets; None when
             it is not at hand (the start of the tunnel, ρ and A are then not given).
-        ood: other data, one or several.
+        ood: other data: one set, a list of sets, or {name: set}; a dict with the key `train` is one
+            set given by its splits. A name becomes the set's key in tables and in `best_layer(key)`.
         out: folder for `results.parquet`, `run.json`, `probes/` and `report.html`; None keeps the
             result in memory.
         weights: `pretrained`, `random` or a file.
@@ -95,8 +100,7 @@ def scan(
         MachineError: the machine cannot do it.
     """
     settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
-    if seeds < 1:
-        raise RequestError(f"--seeds {seeds}: at least one probe seed is needed")
+    _check(settings, device)
     folder = claim_folder(out) if out is not None else None
     notify = progress or (lambda stage, done, total: None)
     clock = Clock()
@@ -125,6 +129,15 @@ def scan(
     return result
 
 
+def _check(settings: Settings, device: str) -> None:
+    """Refuse what can be refused before anything is read or written."""
+    if settings.seeds < 1:
+        raise RequestError(f"--seeds {settings.seeds}: at least one probe seed is needed")
+    protocol_name(settings.protocol)
+    check_tolerance(settings.tolerance)
+    choose_device(device)
+
+
 def choices(network: Network, sources: list[DataSet]) -> list[str]:
     """What was decided before the work starts, a line a choice."""
     lines = [f"{network.source}: weights {network.weights}"]
@@ -132,7 +145,9 @@ def choices(network: Network, sources: list[DataSet]) -> list[str]:
         lines.append(f"{network.source}: {network.preprocessing.describe()}")
     for dataset in sources:
         rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-        lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes")
+        is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
+        source = "" if is_told else f", from {dataset.source}"
+        lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes{source}")
         lines += [f"{dataset.key}: {note}" for note in dataset.notes]
     return lines
 
@@ -179,13 +194,21 @@ def _probe_layers(
                 right = fitted.predict(test.features[name]) == test.labels
                 correct[position - 1] += right.numpy() / settings.seeds
                 findings.choice[name, seed] = choice_scores(train.features[name], train.labels, fitted)
-            if not fitted.converged:
-                findings.warnings.append(
-                    f"the probe of layer {name} on {key} missed its tolerance "
-                    f"(certified gap {fitted.gap:.2g}, asked {fitted.tolerance:.2g})"
-                )
             notify(f"{key}: probes", repeat * len(names) + position + 1, total)
     findings.correct = correct
+    findings.notes += _not_converged(findings)
+
+
+def _not_converged(findings: Findings) -> list[tuple[str, str]]:
+    """A note for each layer with a probe that missed its tolerance, or whose training did not stay finite."""
+    missed = {place: fitted for place, fitted in findings.probes.items() if not fitted.converged}
+    gaps = [fitted.gap for fitted in missed.values() if fitted.gap is not None]
+    if gaps:
+        note = f"the probe missed its tolerance: certified gap up to {max(gaps):.2g}"
+        note += f", asked {next(iter(missed.values())).tolerance:.2g}"
+    else:
+        note = "the probe's training did not stay finite"
+    return [(note, layer) for layer in dict.fromkeys(layer for layer, _ in missed)]
 
 
 def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:
@@ -212,7 +235,7 @@ def _measure_layers(
         weights, bias = _on_features(findings.probes[name, settings.seed])
         values, notes = layer_metrics(test.features[name], train.features[name], train.labels, weights, bias)
         findings.metrics[name] = values
-        findings.warnings.extend(f"{note} (layer {name}, {key})" for note in notes)
+        findings.notes.extend((note, name) for note in notes)
         notify(f"{key}: metrics", position, total)
     try:
         findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
@@ -227,13 +250,24 @@ def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
 
 def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
     """All data sets, the ID set first when there is one, each under a key of its own."""
-    given = ([id] if id is not None else []) + _one_by_one(ood)
+    given = ([("", id)] if id is not None else []) + _named(ood)
     if not given:
         raise RequestError(
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
-    return unique_keys([load_data(source, **options) for source in given])
+    loaded = [(name, load_data(source, **options)) for name, source in given]
+    return unique_keys([replace(dataset, key=name or dataset.key) for name, dataset in loaded])
+
+
+def _named(ood: Any) -> list[tuple[str, Any]]:
+    """OOD sets, each with the name given to it or ""; a dict with the key train or test is one set."""
+    if not isinstance(ood, dict) or {"train", "test"} & set(ood):
+        return [("", source) for source in _one_by_one(ood)]
+    for name in ood:
+        if not isinstance(name, str) or not name:
+            raise RequestError(f"ood={{{name!r}: …}}: a data set's name is a string that is not empty")
+    return list(ood.items())
 
 
 def _one_by_one(ood: Any) -> list[Any]:

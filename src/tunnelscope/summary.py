@@ -313,10 +313,11 @@ def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
 def _warnings(
     findings: list[Findings], recorder: Recorder, reading: dict[str, Any], own_accuracy: float | None
 ) -> list[str]:
-    warnings = list(recorder.network.warnings)
+    warnings = [*recorder.network.warnings, *_noted(findings)]
     for found in findings:
         warnings.extend(found.warnings)
         warnings.extend(_set_warnings(found, recorder))
+    warnings.extend(_copies(findings))
     if reading["start_95"] != reading["start_95_stable"]:
         warnings.append(
             f"the ID curve reaches 95 % at {reading['start_95']} but falls below again; "
@@ -347,6 +348,36 @@ def _set_warnings(found: Findings, recorder: Recorder) -> list[str]:
             f"({preprocessing.describe()}) is not applied to them"
         )
     return warnings
+
+
+def _noted(findings: list[Findings]) -> list[str]:
+    """One line a cause, with the layers of each set that it holds for."""
+    layers: dict[str, dict[str, list[str]]] = {}
+    for found in findings:
+        for note, layer in found.notes:
+            layers.setdefault(note, {}).setdefault(found.dataset.key, []).append(layer)
+    return [
+        f"{note} ({'; '.join(f'{_counted_layers(names)}, {key}' for key, names in by_set.items())})"
+        for note, by_set in layers.items()
+    ]
+
+
+def _counted_layers(names: list[str]) -> str:
+    if len(names) > 3:
+        return f"{len(names)} layers"
+    return f"layer{'s' if len(names) > 1 else ''} {' and '.join(names)}"
+
+
+def _copies(findings: list[Findings]) -> list[str]:
+    """A line for each set that holds the images and labels of an earlier one."""
+    first: dict[tuple, str] = {}
+    lines = []
+    for found in findings:
+        key = found.dataset.key
+        twin = first.setdefault(tuple(found.fingerprints.values()), key)
+        if twin != key:
+            lines.append(f"{key} holds the same images and labels as {twin}; one is a copy of the other")
+    return lines
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from tunnelscope.data.arrays import as_split
 from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
+from tunnelscope.data.images import place_of
 from tunnelscope.data.load import load_data, unique_keys
 from tunnelscope.data.loader import batches, image_shape
 from tunnelscope.data.transforms import Preprocessing, preprocess
@@ -16,6 +17,7 @@ __all__ = [
     "batches",
     "image_shape",
     "load_data",
+    "place_of",
     "preprocess",
     "unique_keys",
 ]

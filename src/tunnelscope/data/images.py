@@ -133,7 +133,9 @@ def decode(data: bytes | Path, place: str) -> Image.Image:
     except (TunnelscopeError, MemoryError):
         raise
     except Exception as error:  # Pillow's plugins raise whatever a broken file makes them raise
-        raise RequestError(f"{place}: the image cannot be decoded: {_reason(error, data)}") from error
+        raise RequestError(
+            f"{place}: the image cannot be decoded: {_reason(error, data)}; replace it or take it out"
+        ) from error
 
 
 def _reason(error: Exception, data: bytes | Path) -> str:

@@ -144,9 +144,10 @@ def _collate(
     ]
     shapes = {tuple(one.shape) for one in tensors}
     if len(shapes) > 1:
-        listed = ", ".join(map(str, sorted(shapes)))
+        listed = ", ".join(map(str, sorted(shapes)[:3])) + (", …" if len(shapes) > 3 else "")
         raise RequestError(
-            f"inputs up to {place_of(images, last)} have different shapes: {listed}; one batch, one shape"
+            f"inputs up to {place_of(images, last)} have {len(shapes)} different shapes: {listed}; "
+            "bring them to one"
         )
     return torch.stack(tensors)
 

@@ -22,6 +22,7 @@ from tunnelscope.probes.rows import Rows
 from tunnelscope.probes.solve import Solution, solve
 
 PROTOCOL = "exact/v1"
+LEAST_TOLERANCE = 1e-12
 FLOAT32_TOLERANCE = 1e-4  # below this, rounding in float32 shows in the certificate
 
 
@@ -42,6 +43,14 @@ class ExactSettings:
     seed: int = 0
     path: PathSettings = field(default_factory=PathSettings)
     most_evaluations: int = 1000
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that no certificate can meet, or that any probe meets. Raises RequestError."""
+    if not LEAST_TOLERANCE <= tolerance < 1:
+        raise RequestError(
+            f"tolerance {tolerance:g} is not from {LEAST_TOLERANCE:g} to below 1; the default will do"
+        )
 
 
 def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearProbe:
@@ -88,8 +97,7 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
 
 
 def _check(settings: ExactSettings) -> None:
-    if not 1e-12 <= settings.tolerance < 1:
-        raise RequestError(f"tolerance {settings.tolerance:g} is not within 1e-12 … 1; 1e-3 is the default")
+    check_tolerance(settings.tolerance)
     if settings.penalty is not None and not 0 < settings.penalty < float("inf"):
         raise RequestError(f"penalty {settings.penalty:g} is not above 0; leave it out to have it chosen")
 
