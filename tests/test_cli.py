@@ -1,9 +1,13 @@
 """Commands as a user types them: what they print where, and how bad requests end."""
 
+import errno
 import json
+import os
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 DIGITS = "sklearn:digits?classes=0-4"
@@ -142,6 +146,8 @@ def bad(tmp_path):
     (tmp_path / "noise.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     (tmp_path / "noise.parquet").write_bytes(b"PK not parquet")
     save_file({"hidden.0.linear.weight": torch.zeros(3, 3)}, tmp_path / "other.safetensors")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "run.json").write_text("{}")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("years of work")
     return tmp_path
@@ -166,10 +172,31 @@ BAD_REQUESTS = [
     (["scan", "{bad}/number.py:build", "--id", DIGITS], 2, "number.py"),
     (["scan", "{bad}/broken.py:build", "--id", DIGITS], 2, "broken.py"),
     (["scan", "{bad}/number.py:biuld", "--id", DIGITS], 2, "nearest: build"),
-    (["scan", "{bad}/nan.py:build?channels=3", "--id", DIGITS], 2, ""),
+    (["scan", "{bad}/nan.py:build?channels=3", "--id", DIGITS], 2, "no argument of build() named 'channels'"),
     (["scan", SMALL, "--id", DIGITS, "--out", "{bad}/taken"], 2, "holds something else (thesis.tex"),
     (["scan", SMALL, "--id", DIGITS, "--out", "{bad}/number.py"], 2, "is a file; name a folder"),
+    (["scan", SMALL, "--id", DIGITS, "--out", "{bad}/number.py/r"], 2, "number.py is a file"),
+    (["record", SMALL, DIGITS, "--out", "{bad}/number.py/f.safetensors"], 2, "number.py is a file"),
+    (["record", SMALL, DIGITS, "--out", "{bad}/taken"], 2, "taken' is a directory"),
+    (["record", SMALL, DIGITS, "--out", "f.pth"], 2, "name it f.safetensors"),
+    (["record", SMALL, DIGITS, "--out", "f.pt"], 2, "name it f.safetensors"),
+    (["record", SMALL, DIGITS, "--out", "f"], 2, "name it f.safetensors"),
     (["scan", SMALL, "--id", DIGITS, "--device", "gpu"], 2, "no device named 'gpu'"),
+    (["scan", SMALL, "--id", DIGITS, "--device", "cdua"], 2, "no device named 'cdua'; nearest: cuda"),
+    (["scan", SMALL, "--id", DIGITS, "--device", "mps"], 2, "Use auto, cpu, cuda or cuda:N."),
+    (["scan", SMALL, "--id", DIGITS, "--device", "meta"], 2, "Use auto, cpu, cuda or cuda:N."),
+    (["scan", SMALL, "--id", DIGITS, "--device", "cuda:-1"], 2, "Use auto, cpu, cuda or cuda:N."),
+    (["record", SMALL, DIGITS, "--device", "xpu", "--out", "f.safetensors"], 2, "no device named 'xpu'"),
+    (["scan", SMALL, "--id", DIGITS, "--weights", "pretrained"], 2, "no pretrained weights of zoo:mlp"),
+    (["scan", "{bad}/nan.py:build", "--id", DIGITS, "--weights", "pretrained"], 2, "no pretrained weights"),
+    (["scan", SMALL, "--id", DIGITS, "--tolerance", "0"], 2, "tolerance 0 is not from 1e-12 to below 1"),
+    (["scan", SMALL, "--id", DIGITS, "--tolerance", "1"], 2, "tolerance 1 is not from 1e-12 to below 1"),
+    (["scan", SMALL, "--id", DIGITS, "--tolerance", "nan"], 2, "tolerance nan is not from 1e-12"),
+    (["scan", SMALL, "--id", DIGITS, "--layers", "blcoks"], 2, "nearest: blocks"),
+    (["scan", SMALL, "--id", DIGITS, "--layers", "covns"], 2, "nearest: convs"),
+    (["scan", SMALL, "--id", DIGITS, "--probe", "rigde"], 2, "no probe named 'rigde'; nearest: ridge"),
+    (["scan", SMALL, "--id", DIGITS, "--pool", "fltten"], 2, "no pooling named 'fltten'; nearest: flatten"),
+    (["report", "{bad}/done/run.json"], 2, "run.json is a file; a scan is a folder, give {bad}/done"),
     (["scan", SMALL, "--id", DIGITS, "--odd", "x"], 2, "--ood"),
     (["scan", SMALL, "--id", DIGITS, "--pool", "3x3"], 2, "2x2"),
     (["scan", SMALL, "--id", DIGITS, "--seeds", "0"], 2, "--seeds"),
@@ -188,7 +215,7 @@ def test_a_bad_request_is_one_line_with_its_exit_code(tunnelscope, bad, monkeypa
     assert ended.out == ""
     said = [text for text in ended.err.splitlines() if text]
     assert len(said) == 1, said
-    assert line in said[0]
+    assert line.replace("{bad}", str(bad)) in said[0]
     assert "Traceback" not in ended.err
 
 
@@ -196,6 +223,129 @@ def test_activations_that_are_not_finite_name_their_layer(tunnelscope, bad):
     ended = tunnelscope("scan", f"{bad}/nan.py:build", "--id", "sklearn:digits?size=8", "--out", bad / "r")
     assert ended.code == 2
     assert "layer '2' gives values that are not finite" in ended.err
+
+
+@pytest.mark.parametrize("command", ["scan", "record", "demo"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tunnelscope, tmp_path, monkeypatch, command
+):
+    """As root, whom no mode keeps out, the system's refusal is planted."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def work(*_, **__):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("tunnelscope.files.tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("tunnelscope.scanning.load_data", work)
+    monkeypatch.setattr("tunnelscope.feature_file.load_data", work)
+    monkeypatch.setattr("tunnelscope.demo.load_data", work)
+    given = {
+        "scan": (SMALL, "--id", DIGITS, "--out", tmp_path / "r"),
+        "record": (SMALL, DIGITS, "--out", tmp_path / "deep" / "f.safetensors"),
+        "demo": ("--out", tmp_path / "r"),
+    }
+    ended = tunnelscope(command, *given[command])
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == f"tunnelscope: cannot write to {tmp_path}: Permission denied; name another place\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["scan", "record"])
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_half_file(
+    tunnelscope, tmp_path, monkeypatch, command
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "words of a library's own")
+
+    monkeypatch.setattr("tunnelscope.files.os.replace", full)
+    out = tmp_path / "r" if command == "scan" else tmp_path / "f.safetensors"
+    given = {"scan": (SMALL, "--id", DIGITS), "record": (SMALL, DIGITS)}[command]
+    ended = tunnelscope(command, *given, "--out", out)
+    assert (ended.code, ended.out) == (3, "")
+    assert "No space left on device; make room" in ended.err.splitlines()[-1]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_cuda_device_that_is_not_there_ends_3_with_how_many_there_are(tunnelscope, monkeypatch):
+    command = ("scan", SMALL, "--id", DIGITS, "--device", "cuda:7")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ended = tunnelscope(*command)
+    assert (ended.code, "no CUDA device" in ended.err) == (3, True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    ended = tunnelscope(*command)
+    assert (ended.code, ended.out) == (3, "")
+    assert "finds 2 CUDA devices here; use cuda:0 to cuda:1, or auto" in ended.err
+
+
+def test_warnings_with_one_cause_are_one_line(tunnelscope, tmp_path):
+    ended = tunnelscope(
+        "scan", "zoo:mlp?depth=5&width=16", "--id", DIGITS, "--probe", "knn", "--out", tmp_path / "r"
+    )
+    assert ended.code == 0, ended.err
+    without_weights = [line for line in ended.err.splitlines() if "nc3, nc4" in line]
+    assert len(without_weights) == 1
+    assert without_weights[0].endswith("(5 layers, digits)")
+
+
+def test_a_thinned_table_says_that_it_is_thinned(tunnelscope, tmp_path):
+    command = ("--id", DIGITS, "--probe", "ridge", "--max-samples", 100, "--out", tmp_path / "r")
+    ended = tunnelscope("scan", "zoo:mlp?depth=20&width=8", *command)
+    assert ended.code == 0, ended.err
+    shown = len(ended.out.splitlines()) - 1
+    assert shown < 20
+    assert f"{shown} of 20 layers shown; all are in the report" in ended.err
+    assert "layers shown" not in tunnelscope("scan", SMALL, *command).err
+
+
+def write_signs(folder):
+    """Two class folders of 12 small images each, the same wherever they are written."""
+    for label, name in enumerate(("go", "stop")):
+        (folder / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = np.full((8, 8), 100 * label + index, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index:02}.png")
+
+
+def test_two_folders_of_one_name_are_told_apart_and_copies_are_warned_of(tunnelscope, tmp_path):
+    for name in "ab":
+        write_signs(tmp_path / name / "signs")
+    own, other = (str(tmp_path / name / "signs") for name in "ab")
+    command = ("scan", SMALL, "--id", own, "--ood", other, "--probe", "ridge", "--out", tmp_path / "r")
+    ended = tunnelscope(*command)
+    assert ended.code == 0, ended.err
+    said = ended.err.splitlines()
+    assert [line for line in said if line.startswith("signs: ") and line.endswith(f"from {own}")]
+    assert [line for line in said if line.startswith("signs-2: ") and line.endswith(f"from {other}")]
+    copy = "warning: signs-2 holds the same images and labels as signs"
+    assert [line for line in said if line.startswith(copy)]
+    next((tmp_path / "b" / "signs" / "go").iterdir()).unlink()
+    assert copy not in tunnelscope(*command).err
+
+
+def test_a_corrupt_image_says_what_to_do(tunnelscope, tmp_path):
+    write_signs(tmp_path / "signs")
+    broken = sorted((tmp_path / "signs" / "go").iterdir())[5]
+    broken.write_bytes(broken.read_bytes()[:40])
+    ended = tunnelscope("scan", SMALL, "--id", tmp_path / "signs", "--out", tmp_path / "r")
+    assert ended.code == 2
+    last = ended.err.splitlines()[-1]
+    assert str(broken) in last
+    assert last.endswith("; replace it or take it out")
+
+
+def test_the_demos_weights_are_as_readable_as_other_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("tunnelscope.demo.EPOCHS", 1)
+    from tunnelscope.demo import train_demo
+
+    before = os.umask(0o022)
+    try:
+        train_demo(tmp_path / "w.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_an_interruption_is_one_line_and_130(tunnelscope, tmp_path, monkeypatch):

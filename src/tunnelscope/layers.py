@@ -98,7 +98,7 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
         raise RequestError(f"--layers {layers!r} is no regular expression: {error}") from None
     matching = [point for name, point in every.items() if pattern.search(name)]
     if not matching:
-        raise unknown_name("layer", layers, every, HINT)
+        raise unknown_name("layer", layers, [*choices, "all", *every], HINT)
     return matching
 
 

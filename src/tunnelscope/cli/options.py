@@ -1,9 +1,25 @@
 """Options that several commands share, with the same words everywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from tunnelscope.errors import unknown_name
+
+
+class OneOf(click.Choice):
+    """A choice among names; a wrong one is answered with the nearest."""
+
+    def __init__(self, kind: str, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in self.choices:
+            raise unknown_name(self.kind, value, self.choices, f"Choices: {', '.join(self.choices)}.")
+        return value
+
 
 weights = click.option(
     "--weights",
@@ -16,14 +32,14 @@ layers = click.option(
     default="blocks",
     show_default=True,
     metavar="blocks|convs|all|REGEX",
-    help="Which layers: blocks as a person would count them, convolutions of the main path, every "
-    "module, one layer's name, or a regular expression.",
+    help="Which layers: blocks as a person would count them, convs (convolutions of the main path and "
+    "hidden linear layers), all modules, one layer's name, or a regular expression.",
 )
 pool = click.option(
     "--pool",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "2x2", "avg", "flatten"]),
+    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten"]),
     help="How a layer's map becomes features: 2×2 cells, its average, or every number (at most 8,000).",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

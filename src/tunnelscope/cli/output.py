@@ -19,6 +19,10 @@ def echo_error(line: str) -> None:
 def print_scan(scan: "Scan") -> None:
     """The table of a scan, then warnings, the verdict, the next step and where the report is."""
     click.echo(scan_table(scan.run))
+    layers = scan.run["layers"]
+    shown = len(_shown(layers, set(_marks(scan.run))))
+    if shown < len(layers):
+        echo_error(f"{shown} of {len(layers)} layers shown; all are in the report")
     if own := scan.run["network_accuracy"]:
         echo_error(
             f"The network itself: {100 * own['value']:.1f} % [{100 * own['low']:.1f}–{100 * own['high']:.1f}]"
@@ -40,9 +44,7 @@ def scan_table(run: dict[str, Any]) -> str:
     keys = [entry["key"] for entry in run["data"]]
     heads = [f"{entry['key']} {entry['role'].upper()}" for entry in run["data"]]
     accuracy = {(probe["layer"], probe["dataset"]): probe["accuracy"] for probe in run["probes"]}
-    marks = {run["tunnel"]["start_95"]: "← 95 % start"}
-    for key, best in run["best_layer"].items():
-        marks[best["layer"]] = " ".join(filter(None, [marks.get(best["layer"]), f"← best {key}"]))
+    marks = _marks(run)
     rows = [
         [
             str(layer["index"]),
@@ -68,6 +70,14 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _marks(run: dict[str, Any]) -> dict[str | None, str]:
+    """What is said beside a layer: the tunnel's start, and the sets it is best for."""
+    marks = {run["tunnel"]["start_95"]: "← 95 % start"}
+    for key, best in run["best_layer"].items():
+        marks[best["layer"]] = " ".join(filter(None, [marks.get(best["layer"]), f"← best {key}"]))
+    return marks
 
 
 def _shown(layers: list[dict[str, Any]], marked: set[str | None]) -> list[dict[str, Any]]:

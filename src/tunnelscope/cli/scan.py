@@ -21,7 +21,11 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
 @click.option(
-    "--probe", default="exact", show_default=True, type=click.Choice(PROBES), help="The probe's protocol."
+    "--probe",
+    default="exact",
+    show_default=True,
+    type=options.OneOf("probe", PROBES),
+    help="The probe's protocol.",
 )
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."
@@ -30,8 +34,8 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
     "--tolerance",
     default=1e-2,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="Certified relative gap at which an exact probe is done.",
+    type=float,
+    help="Certified relative gap at which an exact probe is done, from 1e-12 to below 1.",
 )
 @options.together(
     options.max_samples,
