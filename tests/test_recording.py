@@ -1,5 +1,7 @@
 """One forward pass reads what the network itself computes, at every layer, in any batching."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import tunnelscope as ts
 from tunnelscope.errors import RequestError
 from tunnelscope.features import pool_2x2
 from tunnelscope.models.vision import import_timm
+from tunnelscope.recording import make_recorder, milliseconds_saved
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,20 @@ def test_activations_that_are_not_finite_name_the_first_such_layer(images):
     module[2].weight.data.fill_(float("inf"))
     with pytest.raises(RequestError, match="layer '3' gives values that are not finite"):
         ts.record(module, images)
+
+
+def test_the_time_saved_is_that_of_the_layers_left_out():
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.03)
+            return x
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), Slow(), nn.ReLU(), nn.Conv2d(4, 4, 3), Slow(), nn.ReLU())
+    recorder = make_recorder(ts.load_network(body), shape=(3, 8, 8))
+    first, last = recorder.points
+    assert (first.name, last.name) == ("2", "5")
+    assert 20 <= milliseconds_saved(recorder, first) < 50  # one of the two pauses, not both
+    assert milliseconds_saved(recorder, last) < 20
 
 
 def test_a_split_that_a_data_set_does_not_have_is_refused():

@@ -10,8 +10,7 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import echo_error, print_scan
-
-PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
+from tunnelscope.protocol_names import short_names
 
 
 @click.command()
@@ -21,7 +20,11 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
 @click.option(
-    "--probe", default="exact", show_default=True, type=click.Choice(PROBES), help="The probe's protocol."
+    "--probe",
+    default="exact",
+    show_default=True,
+    type=click.Choice(short_names()),
+    help="The probe's protocol.",
 )
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tunnelscope.errors import RequestError
+from tunnelscope.files import write_whole
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe
 
@@ -32,9 +33,8 @@ def save_probe(probe: Probe, path: str | Path) -> None:
     tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
     kind = next(name for name, known in KINDS.items() if isinstance(probe, known))
     metadata = {name: json.dumps(value) for name, value in values.items() if name not in tensors}
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(save(tensors, {"format": FORMAT, "kind": kind, **metadata}))
-    partial.replace(path)
+    content = save(tensors, {"format": FORMAT, "kind": kind, **metadata})
+    write_whole(path, lambda partial: partial.write_bytes(content))
 
 
 def load_probe(path: str | Path) -> LinearProbe | KnnProbe:
