@@ -367,6 +367,14 @@ def test_debug_shows_the_traceback(tunnelscope):
     assert "Traceback" in ended.err
 
 
+def test_the_command_line_offers_every_protocol():
+    from tunnelscope.cli import cli
+    from tunnelscope.probes import PROTOCOLS
+
+    offered = next(option for option in cli.commands["scan"].params if option.name == "probe").type.choices
+    assert [f"{name}/v1" for name in offered] == list(PROTOCOLS)
+
+
 def test_help_does_not_import_torch():
     import subprocess
     import sys

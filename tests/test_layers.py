@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from tunnelscope.errors import RequestError
-from tunnelscope.layers import read_points
+from tunnelscope.layers import points_of
 from tunnelscope.models import load_network
 from tunnelscope.models.vision import import_timm, import_torchvision
+from tunnelscope.trace import trace_forward
 
 
 def points(module, layers="blocks", size=32, channels=3):
-    return read_points(module.eval(), torch.randn(1, channels, size, size), layers)
+    return points_of(trace_forward(module.eval(), torch.randn(1, channels, size, size)), layers)
 
 
 def zoo(name, **shape):
@@ -119,7 +120,7 @@ def test_a_module_called_twice_is_two_layers():
         def forward(self, x):
             return self.head(self.relu(self.second(self.relu(self.first(x)))))
 
-    found = read_points(Shared().eval(), torch.randn(1, 8))
+    found = points_of(trace_forward(Shared().eval(), torch.randn(1, 8)))
     assert [(point.name, point.module, point.call) for point in found] == [
         ("relu:1", "relu", 1),
         ("relu:2", "relu", 2),
@@ -155,7 +156,7 @@ def test_an_unknown_layer_names_the_nearest(layers, message):
 
 def test_an_input_the_network_cannot_take_says_its_shape():
     with pytest.raises(RequestError, match="cannot take an image of shape 3×8×8"):
-        read_points(nn.Linear(5, 5).eval(), torch.randn(1, 3, 8, 8))
+        trace_forward(nn.Linear(5, 5).eval(), torch.randn(1, 3, 8, 8))
 
 
 def test_tracing_leaves_no_hooks_behind():

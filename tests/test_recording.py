@@ -1,5 +1,7 @@
 """One forward pass reads what the network itself computes, at every layer, in any batching."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import tunnelscope as ts
 from tunnelscope.errors import RequestError
 from tunnelscope.features import pool_2x2
 from tunnelscope.models.vision import import_timm
+from tunnelscope.recording import make_recorder, milliseconds_saved
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,20 @@ def test_images_of_many_sizes_are_refused_with_a_few_of_them():
         RequestError, match=r"9 different shapes: \(3, 8, 8\), \(3, 9, 8\), \(3, 10, 8\), …; "
     ):
         ts.record(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), Growing())
+
+
+def test_the_time_saved_is_that_of_the_layers_left_out():
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.03)
+            return x
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), Slow(), nn.ReLU(), nn.Conv2d(4, 4, 3), Slow(), nn.ReLU())
+    recorder = make_recorder(ts.load_network(body), shape=(3, 8, 8))
+    first, last = recorder.points
+    assert (first.name, last.name) == ("2", "5")
+    assert 20 <= milliseconds_saved(recorder, first)[0] < 50  # one of the two pauses, not both
+    assert milliseconds_saved(recorder, last)[0] < 20
 
 
 def test_a_split_that_a_data_set_does_not_have_is_refused():

@@ -4,6 +4,7 @@ import importlib
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,7 @@ from torch.utils.data import TensorDataset
 import tunnelscope as ts
 from tunnelscope.data import DataSet, Split
 from tunnelscope.errors import RequestError
+from tunnelscope.metrics import METRICS, Family, Metric, layer_metrics
 
 TINY = {"max_samples": 120, "probe": "ridge"}
 
@@ -223,6 +225,77 @@ def test_probes_that_miss_their_tolerance_are_one_warning(monkeypatch):
         "the probe missed its tolerance: certified gap up to 0.5, asked 0.01 "
         "(layers input and act1 and act2, arrays)"
     ]
+
+
+def test_a_class_without_training_rows_has_no_loss_in_json_and_table(tmp_path):
+    images, labels = arrays(rows=180)
+    seen = labels < 2
+    data = {"train": (images[seen], labels[seen]), "test": (images, labels)}
+    scan = ts.scan(Net(), ood=data, out=tmp_path / "run", probe="exact")
+    assert [probe["loss"] for probe in scan.run["probes"]] == [None, None]
+    for table in (scan.table(), pd.read_parquet(tmp_path / "run" / "results.parquet")):
+        losses = table[table["quantity"] == "probe_loss"]
+        assert len(losses) == 3
+        assert losses["value"].isna().all()
+
+
+def test_vectors_are_not_said_to_be_pooled():
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    vectors = torch.randn(120, 6, generator=draws) + labels[:, None]
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    table = ts.scan(net, ood={"train": TensorDataset(vectors, labels)}, probe="ridge").table()
+    assert set(table.loc[table["layer"].notna(), "pool"]) == {"none"}
+    pixels = ts.scan(Net(), ood=arrays(), probe="ridge").table()
+    assert set(pixels.loc[pixels["layer"] == "input", "pool"]) == {"2x2"}
+
+
+def test_ten_seeds_that_are_always_right_have_an_accuracy_of_one():
+    """Ten tenths added in float32 pass 1, which has no Wilson interval."""
+    labels = torch.arange(120) % 3
+    noise = torch.rand(120, 3, generator=torch.Generator().manual_seed(0))
+    vectors = 10 * nn.functional.one_hot(labels) + noise
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    net[0].weight.data, net[0].bias.data = torch.eye(3), torch.zeros(3)
+    dataset = TensorDataset(vectors, labels)
+    scan = ts.scan(net, ood={"train": dataset, "test": dataset}, probe="ridge", seeds=10)
+    assert [probe["accuracy"] for probe in scan.run["probes"]] == [1.0] * 10
+    best = scan.best_layer()
+    assert best["accuracy"] == pytest.approx(1, abs=1e-12)
+    assert best["low"] < best["accuracy"] <= best["high"] <= 1
+
+
+def test_rows_name_the_protocol_of_metric_probe_and_choice(tmp_path):
+    scan = ts.scan(Net(), ood=arrays(), out=tmp_path / "run")
+    table = ts.load(tmp_path / "run").table()
+    protocols = table.groupby("quantity")["protocol"].unique().map(list).to_dict()
+    assert protocols["nc1"] == ["nc1/v1"]
+    assert protocols["nc3"] == ["nc3/v1 with exact/v1"]
+    assert protocols["numerical_rank_1e-2"] == ["numerical_rank/v1, tolerance 1e-2"]
+    assert protocols["probe_accuracy"] == ["exact/v1"]
+    assert protocols["choice_accuracy"] == ["choice/v1, 10 parts, with exact/v1, tolerance 0.03"]
+    penalties = table[table["quantity"] == "probe_penalty"].set_index("layer")["value"]
+    assert {probe["layer"]: probe["penalty"] for probe in scan.run["probes"]} == (
+        penalties.drop("input").to_dict()
+    )
+    for quantity, metric in METRICS.items():
+        rows = table[table["quantity"] == quantity]
+        assert set(rows["split"]) == {metric.split}, quantity
+        assert set(rows["protocol"]) == {metric.protocol_with("exact/v1")}, quantity
+
+
+def test_a_new_metric_needs_no_line_in_the_table(monkeypatch):
+    largest = Metric(
+        "Largest", "feature units", "higher means larger", "max x", "here", "always", "train", "largest/v3"
+    )
+    family = Family("extremes", {"largest": largest}, lambda rows: {"largest": rows.train.max().item()})
+    monkeypatch.setattr(layer_metrics, "__kwdefaults__", {"families": [family]})
+    monkeypatch.setitem(METRICS, "largest", largest)
+    table = ts.scan(Net(), ood=arrays(), probe="ridge").table()
+    rows = table[table["quantity"] == "largest"]
+    assert list(rows["layer"]) == ["act1", "act2"]
+    assert set(rows["split"]) == {"train"}
+    assert set(rows["protocol"]) == {"largest/v3"}
 
 
 def test_nothing_is_asked_of_an_empty_request():

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.data import load_data
+from tunnelscope.data import DataSet, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
-from tunnelscope.recording import StageProgress, record_both, recorder_for
+from tunnelscope.models import Network
+from tunnelscope.recording import Recorded, Recorder, StageProgress, record_both, recorder_for
 
 
 def record_file(
@@ -44,7 +45,6 @@ def record_file(
     """
     out = claim_file(Path(out))
     dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
-    classes = len(dataset.class_names)
     recorder = recorder_for(
         model,
         dataset.train,
@@ -56,28 +56,37 @@ def record_file(
         workers=workers,
         seed=seed,
     )
-    network = recorder.network
-    recorded = dict(zip(("train", "test"), record_both(recorder, dataset, progress), strict=True))
-    names = [point.name for point in recorder.points]
-    tensors = {f"{part}/{name}": recorded[part].features[name] for part in recorded for name in names}
-    tensors |= {f"{part}/labels": recorded[part].labels for part in recorded}
-    metadata = {
+    train, test = record_both(recorder, dataset, progress)
+    recorded = {"train": train, "test": test}
+    _write(Path(out), _tensors(recorder, recorded), _metadata(recorder.network, dataset, pool))
+    return {
+        "file": str(out),
+        "model": recorder.network.source,
+        "data": dataset.key,
+        "classes": len(dataset.class_names),
+        "layers": [
+            {"name": name, **{part: list(half.features[name].shape) for part, half in recorded.items()}}
+            for name in (point.name for point in recorder.points)
+        ],
+    }
+
+
+def _tensors(recorder: Recorder, recorded: dict[str, Recorded]) -> dict[str, Tensor]:
+    tensors = {
+        f"{part}/{point.name}": half.features[point.name]
+        for part, half in recorded.items()
+        for point in recorder.points
+    }
+    return tensors | {f"{part}/labels": half.labels for part, half in recorded.items()}
+
+
+def _metadata(network: Network, dataset: DataSet, pool: str) -> dict[str, str]:
+    return {
         "model": network.source,
         "weights": network.weights,
         "pool": pool,
         "data": dataset.source,
         "class_names": json.dumps(list(dataset.class_names)),
-    }
-    _write(out, tensors, metadata)
-    shapes = [
-        {"name": name, **{part: list(tensors[f"{part}/{name}"].shape) for part in recorded}} for name in names
-    ]
-    return {
-        "file": str(out),
-        "model": network.source,
-        "data": dataset.key,
-        "classes": classes,
-        "layers": shapes,
     }
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tunnelscope.errors import MachineError, RequestError
 
+PARTIAL = ".partial"  # how a file ends while it is written
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file beside its place and move it there, so that nobody ever reads half of it.
@@ -25,7 +27,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     if path.is_dir():
         raise RequestError(f"{path} is a folder; name a file")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
@@ -58,7 +60,7 @@ def check_writable(folder: Path) -> None:
     if not there.is_dir():
         raise RequestError(f"cannot write to {folder}: {there} is a file; name another place")
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".", suffix=".partial"):
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".", suffix=PARTIAL):
             pass
     except OSError as error:
         raise MachineError(

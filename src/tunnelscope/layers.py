@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tunnelscope.errors import RequestError, unknown_name
-from tunnelscope.trace import Call, Trace, trace_forward
+from tunnelscope.trace import Call, Trace
 
 SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
 BETWEEN_STAGES = re.compile(r"downsample|reduction|transition|shortcut", re.IGNORECASE)
@@ -36,26 +36,18 @@ class ReadPoint:
     prefix_tokens: int = 0  # class, register and distillation tokens that stand before the patches
 
 
-def read_points(
-    module: nn.Module, example: Tensor, layers: str | Sequence[str] = "blocks"
-) -> list[ReadPoint]:
+def points_of(trace: Trace, layers: str | Sequence[str] = "blocks") -> list[ReadPoint]:
     """List the layers of a network from input to output.
 
     Args:
-        module: the network, in eval mode.
-        example: a batch of one preprocessed image, (1, C, H, W) or (1, d).
+        trace: of one forward pass.
         layers: `blocks` (what a person would call its layers), `convs` (convolutions of the main
             path and hidden linear layers), `all` (every module that returns a tensor), one layer's
             name, a regular expression searched in the names, or a list of names.
 
     Raises:
-        RequestError: nothing matches (the nearest names are given), or the forward pass fails.
+        RequestError: nothing matches (the nearest names are given).
     """
-    return points_of(trace_forward(module, example), layers)
-
-
-def points_of(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
-    """The same from a forward pass that was traced already."""
     points = _select(trace, layers)
     prefix = _prefix_tokens(trace.modules[""])
     embeddings = (trace.embedding_around(call) for call in trace.weighted_calls)

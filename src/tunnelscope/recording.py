@@ -57,6 +57,11 @@ class Recorder:
     batch_size: int
     workers: int
 
+    @property
+    def input_pool(self) -> str:
+        """How layer 0, the preprocessed pixels, is pooled: maps as `2x2`, vectors as they are."""
+        return {2: "none", 4: "2x2"}.get(self.example.dim(), "flatten")
+
     def record(self, split: Split, progress: Progress | None = None, name: str = "images") -> Recorded:
         """Send a split's images through the network once and keep every layer's features.
 
@@ -102,7 +107,7 @@ class Recorder:
         )
 
     def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
-        pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
+        pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
         try:
             with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
                 output = first_tensor(self.network.module(_on_device(batch, self.device)))

@@ -2,16 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.errors import MachineError, RequestError, unknown_name
-from tunnelscope.files import check_writable, write_whole
+from tunnelscope.files import PARTIAL, check_writable, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tunnelscope.probes import Probe
 
 COLUMNS = {
     "run": "string",
@@ -49,7 +51,7 @@ class Scan:
 
     run: dict[str, Any]
     frame: "pd.DataFrame" = field(repr=False)
-    probes: dict[str, Any] = field(default_factory=dict, repr=False)
+    probes: Mapping[str, "Probe"] = field(default_factory=dict, repr=False)  # by SET--LAYER--SEED
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -123,12 +125,42 @@ class Scan:
                 if stale.stem not in self.probes:  # of an earlier scan into this folder
                     stale.unlink()
             for name, probe in self.probes.items():
-                write_whole(folder / "probes" / f"{name}.safetensors", probe.save)
+                probe.save(folder / "probes" / f"{name}.safetensors")
             text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)
             write_whole(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
             raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
         return folder
+
+
+class SavedProbes(Mapping[str, "Probe"]):
+    """The probes in a scan's folder by their names, `SET--LAYER--SEED`, each read when it is asked for.
+
+    Raises:
+        RequestError: a file that is asked for holds no probe.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._read: dict[str, Probe] = {}
+
+    def __getitem__(self, name: str) -> "Probe":
+        from tunnelscope.probes import load_probe  # PyTorch, which a table or a report does without
+
+        if name not in self._read:
+            if name not in self._names():
+                raise KeyError(name)
+            self._read[name] = load_probe(self.folder / f"{name}.safetensors")
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("*.safetensors"))
 
 
 def load(folder: str | Path) -> Scan:
@@ -153,15 +185,17 @@ def load(folder: str | Path) -> Scan:
         raise RequestError(f"the scan in {folder} cannot be read: {error}; run it again") from error
     if not isinstance(run, dict) or "tunnel" not in run or list(frame.columns) != list(COLUMNS):
         raise RequestError(f"{folder} was not written by this version of tunnelscope; run the scan again")
-    return Scan(run=run, frame=frame.astype(COLUMNS), folder=folder)
+    return Scan(run=run, frame=frame.astype(COLUMNS), probes=SavedProbes(folder / "probes"), folder=folder)
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
-    """Rows of the results table as a frame with the contract's columns and types; NaN becomes null."""
+    """Rows of the results table with the contract's columns and types; what is not finite is null."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    return frame.astype(COLUMNS)
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
+    for name in ("value", "low", "high"):
+        frame[name] = frame[name].where(frame[name].abs() < math.inf)
+    return frame
 
 
 def claim_folder(folder: str | Path) -> Path:
@@ -176,7 +210,7 @@ def claim_folder(folder: str | Path) -> Path:
         raise RequestError(f"--out {folder} is a file; name a folder")
     check_writable(folder)
     inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    others = [name for name in inside if name not in OURS and not name.endswith(".partial")]
+    others = [name for name in inside if name not in OURS and not name.endswith(PARTIAL)]
     if others and not (folder / "run.json").exists():
         raise RequestError(
             f"--out {folder} holds something else ({others[0]} …) and no scan; name an empty or new folder"

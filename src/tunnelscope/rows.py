@@ -3,14 +3,9 @@
 from typing import Any
 
 from tunnelscope.findings import Findings, Settings
+from tunnelscope.metrics import METRICS
+from tunnelscope.probes import choice_protocol, protocol_name
 from tunnelscope.recording import INPUT, Recorder
-
-METRIC_PROTOCOLS = {
-    "numerical_rank": "covariance>1e-3",
-    "numerical_rank_1e-2": "covariance>1e-2",
-    "numerical_rank_1e-4": "covariance>1e-4",
-}
-ON_TRAIN = ("within_variance", "between_variance", "variance_ratio", "nc")  # the rest is read on test rows
 
 
 def table_rows(
@@ -29,7 +24,7 @@ def table_rows(
             "n_test": len(found.dataset.test.labels),
         }
         rows += [about | row for row in _probe_rows(found, recorder)]
-        rows += [about | row for row in _metric_rows(found, recorder)]
+        rows += [about | row for row in _metric_rows(found, recorder, protocol_name(settings.protocol))]
         rows += [about | row for row in _cka_rows(found, recorder)]
         rows += [about | row for row in _tunnel_rows(found, run)]
     return rows
@@ -37,7 +32,8 @@ def table_rows(
 
 def _place(recorder: Recorder, name: str) -> dict[str, Any]:
     if name == INPUT:
-        return {"layer": INPUT, "layer_index": 0, "depth_fraction": 0.0, "read_point": "input", "pool": "2x2"}
+        at_input = {"layer_index": 0, "depth_fraction": 0.0, "read_point": "input"}
+        return {"layer": INPUT, **at_input, "pool": recorder.input_pool}
     point = next(point for point in recorder.points if point.name == name)
     return {
         "layer": name,
@@ -59,21 +55,30 @@ def _probe_rows(found: Findings, recorder: Recorder) -> list[dict]:
         )
         rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
         rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
+        if fitted.penalty is not None:
+            rows.append(place | {"split": "train", "quantity": "probe_penalty", "value": fitted.penalty})
         heldout = place | {"split": "heldout"}
         rows.append(heldout | {"quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
         if (name, seed) in found.choice:
-            rows.append(heldout | {"quantity": "choice_accuracy", "value": found.choice[name, seed].accuracy})
+            rows.append(
+                heldout
+                | {
+                    "quantity": "choice_accuracy",
+                    "value": found.choice[name, seed].accuracy,
+                    "protocol": choice_protocol(fitted),
+                }
+            )
     return rows
 
 
-def _metric_rows(found: Findings, recorder: Recorder) -> list[dict]:
+def _metric_rows(found: Findings, recorder: Recorder, probe_protocol: str) -> list[dict]:
     return [
         _place(recorder, name)
         | {
-            "split": "train" if quantity.startswith(ON_TRAIN) else "test",
+            "split": METRICS[quantity].split,
             "quantity": quantity,
             "value": value,
-            "protocol": METRIC_PROTOCOLS.get(quantity, f"{quantity}/v1"),
+            "protocol": METRICS[quantity].protocol_with(probe_protocol),
         }
         for name, values in found.metrics.items()
         for quantity, value in values.items()
@@ -87,10 +92,10 @@ def _cka_rows(found: Findings, recorder: Recorder) -> list[dict]:
         _place(recorder, name)
         | {
             "layer_b": found.layers[other],
-            "split": "test",
+            "split": METRICS["cka"].split,
             "quantity": "cka",
             "value": float(found.cka[position, other]),
-            "protocol": "unbiased linear/v1",
+            "protocol": METRICS["cka"].protocol,
         }
         for position, name in enumerate(found.layers)
         for other in range(position, len(found.layers))

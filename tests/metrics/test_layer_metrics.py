@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from planted_features import clusters
@@ -19,13 +21,13 @@ def test_layer_metrics_give_every_quantity_of_the_results_table():
     assert all(type(value) is float for value in values.values())
 
 
-def test_rank_and_dimension_read_test_rows_and_the_others_training_rows():
+def test_every_metric_reads_the_rows_it_says():
     test, _ = clusters(classes=8, each=60, seed=9)
     mixed, _ = layer_metrics(test, FEATURES, LABELS, WEIGHTS, BIAS)
     of_test, _ = layer_metrics(test, test, torch.arange(len(test)) % 3, WEIGHTS, BIAS)
     of_train, _ = layer_metrics(FEATURES, FEATURES, LABELS, WEIGHTS, BIAS)
     for name, value in mixed.items():
-        from_test = name in (*FAMILIES[0].metrics, "twonn")
+        from_test = METRICS[name].split == "test"
         assert value == (of_test if from_test else of_train)[name], name
         if name != "nc2_harun" and "numerical_rank" not in name:  # the probe alone; both sets have full rank
             assert value != (of_train if from_test else of_test)[name], name
@@ -60,7 +62,14 @@ def test_few_rows_leave_only_twonn_empty():
 
 def test_a_new_metric_is_one_family_in_the_list():
     largest = Metric(
-        "Largest value", "feature units", "higher means larger", "max x", "here", "always a value"
+        title="Largest value",
+        unit="feature units",
+        direction="higher means larger",
+        definition="max x",
+        source="here",
+        edges="always a value",
+        split="test",
+        protocol="largest/v1",
     )
     family = Family("extremes", {"largest": largest}, lambda rows: {"largest": rows.test.max().item()})
     values, notes = layer_metrics(FEATURES, FEATURES, LABELS, families=[family])
@@ -72,7 +81,16 @@ def test_every_metric_is_described_and_named_once():
     for name, metric in METRICS.items():
         for field in (metric.title, metric.unit, metric.definition, metric.source, metric.edges):
             assert field.strip(), name
+        assert re.fullmatch(r"[a-z0-9_]+/v\d+(, .+)?", metric.protocol), name
         assert metric.direction.startswith("higher means "), name
+
+
+def test_a_metric_says_whether_the_probe_enters():
+    another = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
+    other, _ = layer_metrics(FEATURES, FEATURES, LABELS, another, BIAS + another[:, 0])
+    values, _ = layer_metrics(FEATURES, FEATURES, LABELS, WEIGHTS, BIAS)
+    for name, value in values.items():
+        assert (other[name] != value) == METRICS[name].uses_probe, name
 
 
 def test_shapes_that_do_not_fit_are_named():

@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_bits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tolerance": 0.0}, "tolerance 0 is not within"),
+        ({"tolerance": 0.0}, "tolerance 0 is not from 1e-12 to below 1"),
         ({"penalty": 0.0}, "penalty 0 is not above 0"),
         ({"penalty": float("nan")}, "penalty nan is not above 0"),
     ],

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from tunnelscope.probes import choice_scores, probe
+from tunnelscope.probes import choice_protocol, choice_scores, probe
 from tunnelscope.probes.choice import stratified_parts
 
 
@@ -54,9 +54,23 @@ def test_random_labels_are_at_chance_though_the_training_rows_fit():
     assert scores.loss > 0.6
 
 
+@pytest.mark.parametrize(
+    ("protocol", "tolerance", "name"),
+    [
+        ("exact", 1e-3, "choice/v1, 10 parts, with exact/v1, tolerance 0.03"),
+        ("exact", 0.1, "choice/v1, 10 parts, with exact/v1, tolerance 0.1"),
+        ("knn", 1e-3, "choice/v1, 10 parts, with knn/v1"),
+    ],
+)
+def test_the_choice_names_its_protocol_and_tolerance(protocol, tolerance, name):
+    fitted = probe(*planted(200), protocol=protocol, tolerance=tolerance)
+    assert choice_protocol(fitted) == name
+
+
 def test_a_large_set_is_judged_by_its_one_part():
     features, labels = planted(10_000)
     fitted = probe(features, labels, protocol="ridge")
     scores = choice_scores(features, labels, fitted)
     assert (scores.accuracy, scores.loss) == (fitted.heldout_accuracy, fitted.heldout_loss)
     assert len(scores.right) == 1000
+    assert choice_protocol(fitted) == "choice/v1, one part, with ridge/v1"

@@ -98,6 +98,28 @@ def test_every_figure_is_drawn_without_errors_or_sideways_scroll(browser, pages,
     assert max(widths) <= width
 
 
+def test_tables_fit_a_phone_and_name_their_values(browser, pages):
+    tables = """[...document.querySelectorAll(".scroll")]
+      .filter((place) => place.scrollWidth > place.clientWidth).map((place) => place.innerText)"""
+    for width in (390, 800, 1180):
+        browser.look(width)
+        browser.open(pages("resnet"))
+        wide = browser.run(tables)
+        assert len(wide) == (0 if width == 390 else 1)  # with room for all its columns, that of all layers
+        assert all("Effective rank" in text for text in wide)
+    browser.look(390)
+    browser.open(pages("deep"))
+    assert len(browser.run(tables)) <= 1
+    unnamed = """[...document.querySelectorAll(".stacked")].flatMap((table) => {
+      const titles = [...table.querySelectorAll("thead th")].slice(1).map((title) => title.textContent);
+      return [...table.querySelectorAll("tbody tr")].map((row) =>
+        [...row.querySelectorAll("td")].map((cell) => cell.dataset.label).join() === titles.join());
+    })"""
+    named = browser.run(unnamed)
+    assert len(named) == 4 + 5 + 5
+    assert all(named)
+
+
 def test_script_errors_are_seen(browser, pages, tmp_path):
     broken = pages("mlp").read_text().replace('"type":"line"', '"type":"no such mark"')
     (tmp_path / "broken.html").write_text(broken)

@@ -7,6 +7,7 @@ from synthetic_results import synthetic_results
 
 from tunnelscope import report
 from tunnelscope.errors import RequestError
+from tunnelscope.report.facts import ood_rows
 from tunnelscope.report.page import packed, render_page, script_json, script_safe
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -95,6 +96,21 @@ def test_key_figures_and_readings_are_those_of_run():
     assert "14 of 28" in text
     assert "gtsrb 50 % 45–55 % strong 0.42 0.32 to 0.52" in text
     assert "gtsrb OOD layer1.3 layer 5 12.3 % 10.0–15.0 % 87 % 65 % 1.9 ms" in text
+
+
+@pytest.mark.parametrize(
+    ("retained", "told"),
+    [
+        ({"value": 0.9, "low": 0.85, "high": 0.95}, "layer1.3"),
+        ({"value": 0.99, "low": 0.96, "high": 1.0}, "no sure fall"),
+        ({"value": 1.01, "low": 0.98, "high": 1.04}, "no sure fall"),
+        ({"value": None, "low": None, "high": None}, "–"),
+    ],
+)
+def test_a_fall_on_ood_data_is_told_only_where_r_is_surely_below_one(retained, told):
+    _, run = synthetic_results()
+    run["tunnel"]["ood"]["gtsrb"] |= {"retained": retained, "start": "layer1.3"}
+    assert next(row for row in ood_rows(run) if row["key"] == "gtsrb")["falls_after"] == told
 
 
 def test_page_reaches_for_no_network(plain_page):

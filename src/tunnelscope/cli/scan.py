@@ -10,8 +10,7 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import echo_error, print_scan
-
-PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
+from tunnelscope.protocol_names import short_names
 
 
 @click.command()
@@ -24,7 +23,7 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
     "--probe",
     default="exact",
     show_default=True,
-    type=options.OneOf("probe", PROBES),
+    type=options.OneOf("probe", short_names()),
     help="The probe's protocol.",
 )
 @click.option(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.standardise import Standardisation, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.standardise import Standardisation
 from tunnelscope.randomness import named_generator
 
 WIDEST_ROTATION = 2048  # an eigendecomposition of more columns costs more than the fit it helps

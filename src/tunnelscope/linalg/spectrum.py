@@ -4,15 +4,15 @@ Both come from one Gram matrix, summed block by block in double precision: squar
 singular values good to 1e-7 of the largest, as far as float32 features carry them.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
+
+from tunnelscope.linalg.blocks import row_blocks
 
 ROUNDING = 1e-14
 """Share of the largest eigenvalue up to which another is rounding and set to 0 (1e-7 in singular values)."""
 
-BLOCK_ELEMENTS = 2**23  # 64 MB in double precision
+PRODUCT_ELEMENTS = 2**23  # of a block that is multiplied with itself, 64 MB: products gain from long blocks
 TILE = 1024
 
 
@@ -49,13 +49,6 @@ def both_spectra(features: Tensor) -> tuple[Tensor, Tensor]:
     return variances, _eigenvalues(gram).sqrt()
 
 
-def row_blocks(features: Tensor, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
-    """Cut the rows into slices of at most about `elements` numbers each."""
-    step = max(1, elements // max(features.shape[1], 1))
-    for start in range(0, len(features), step):
-        yield slice(start, min(start + step, len(features)))
-
-
 def check_features(features: Tensor) -> None:
     """Raise ValueError unless `features` is a matrix with at least one row and one column."""
     if features.ndim != 2 or 0 in features.shape:
@@ -74,7 +67,7 @@ def column_means(features: Tensor) -> tuple[Tensor, Tensor]:
     """
     origin = features[0].double()
     total = torch.zeros_like(origin)
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         total += (features[rows].double() - origin).sum(dim=0)
     if not torch.isfinite(total).all():
         raise ValueError("features hold values that are not finite (NaN, infinite or too large to add)")
@@ -88,11 +81,11 @@ def _centred_gram(features: Tensor) -> tuple[Tensor, Tensor]:
     origin, shift = column_means(features)
     gram = torch.zeros(min(n, d), min(n, d), dtype=torch.float64, device=features.device)
     if n < d:
-        for columns in row_blocks(features.T):
+        for columns in row_blocks(d, n, PRODUCT_ELEMENTS):
             block = features[:, columns].double() - origin[columns] - shift[columns]
             _add_lower_product(gram, block)
     else:
-        for rows in row_blocks(features):
+        for rows in row_blocks(n, d, PRODUCT_ELEMENTS):
             block = features[rows].double() - origin - shift
             _add_lower_product(gram, block.T)
     return gram, origin + shift
@@ -111,7 +104,7 @@ def _add_mean_back(gram: Tensor, features: Tensor, mean: Tensor) -> None:
     if n >= d:
         gram.addr_(mean, mean, alpha=n)
         return
-    along_mean = torch.cat([(features[rows].double() - mean) @ mean for rows in row_blocks(features)])
+    along_mean = torch.cat([(features[rows].double() - mean) @ mean for rows in row_blocks(*features.shape)])
     gram += along_mean[:, None]
     gram += along_mean[None, :]
     gram += mean @ mean

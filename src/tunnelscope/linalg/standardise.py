@@ -1,12 +1,12 @@
 """Mean and scale of features, measured in float64, and the rows standardised with them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 1 << 20
+from tunnelscope.linalg.blocks import row_blocks
+
 CONSTANT_SHARE = 1e-6  # a float32 feature whose sd is below this share of its mean shows rounding, not data
 
 
@@ -25,13 +25,6 @@ class Standardisation:
     def apply(self, rows: Tensor) -> Tensor:
         """Return the standardised rows, (rows, features), float64."""
         return (rows.double() - self.mean) * self.scale
-
-
-def row_blocks(rows: int, width: int, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
-    """Yield slices that cover `rows` rows of `width` numbers in blocks of about `elements` numbers."""
-    step = max(1, elements // max(1, width))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
 
 
 def measure(features: Tensor) -> Standardisation:

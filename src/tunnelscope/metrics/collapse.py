@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.spectrum import row_blocks
+from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.metrics.metric import Family, LayerRows, Metric
 from tunnelscope.metrics.moments import ClassMoments, class_moments
 
@@ -81,7 +81,7 @@ def _within_to_between(features: Tensor, moments: ClassMoments) -> float:
     kept = spread > spread[0] * max(means.shape) * torch.finfo(torch.float64).eps
     whitening = (directions[kept] / spread[kept, None]).T  # (d, at most C - 1)
     total = 0.0
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         residuals = features[rows].double() - moments.origin - moments.offsets[moments.members[rows]]
         total += (residuals @ whitening).square().sum().item()
     return total / len(features)
@@ -123,7 +123,7 @@ def _disagreement_with_nearest_mean(
     centre = moments.offsets.mean(dim=0)
     bias_at_centre = bias + weights @ (moments.origin + centre)
     disagreements = 0
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         centred = features[rows].double() - moments.origin - centre
         chosen = (centred @ weights.T + bias_at_centre).argmax(dim=1)
         nearest = (means.square().sum(dim=1) - 2 * centred @ means.T).argmin(dim=1)
@@ -161,6 +161,8 @@ FAMILY = Family(
             "classes of (μ_c - μ_G)(μ_c - μ_G)ᵀ, ⁺ the pseudo-inverse",
             source=f"{_PAPYAN}, NC1, figure 6",
             edges=_MEANS_EDGE,
+            split="train",
+            protocol="nc1/v1",
         ),
         "nc2": Metric(
             title="NC2, maximal equal angles",
@@ -169,6 +171,8 @@ FAMILY = Family(
             definition="mean over pairs of classes of |cos(μ_c - μ_G, μ_c' - μ_G) + 1/(C - 1)|",
             source=f"{_PAPYAN}, NC2, figure 4",
             edges=f"{_MEANS_EDGE}, or when one class mean is the mean of all",
+            split="train",
+            protocol="nc2/v1",
         ),
         "nc2_equinorm": Metric(
             title="NC2, equal lengths",
@@ -177,6 +181,8 @@ FAMILY = Family(
             definition="standard deviation (divisor C) / mean of ‖μ_c - μ_G‖ over classes",
             source=f"{_PAPYAN}, NC2, figure 2",
             edges=_MEANS_EDGE,
+            split="train",
+            protocol="nc2_equinorm/v1",
         ),
         "nc2_equiangularity": Metric(
             title="NC2, equal angles",
@@ -185,6 +191,8 @@ FAMILY = Family(
             definition="standard deviation of cos(μ_c - μ_G, μ_c' - μ_G) over pairs of classes",
             source=f"{_PAPYAN}, NC2, figure 3",
             edges=f"{_MEANS_EDGE}, or when one class mean is the mean of all",
+            split="train",
+            protocol="nc2_equiangularity/v1",
         ),
         "nc3": Metric(
             title="NC3, self-duality",
@@ -195,6 +203,9 @@ FAMILY = Family(
             "features as they are; the norm, not its square, which the authors' code plots",
             source=f"{_PAPYAN}, NC3, figure 5",
             edges=_PROBE_EDGE,
+            split="train",
+            protocol="nc3/v1",
+            uses_probe=True,
         ),
         "nc4": Metric(
             title="NC4, disagreement with the nearest class mean",
@@ -204,6 +215,9 @@ FAMILY = Family(
             definition="share of training rows x with argmax_c (Wx + b)_c ≠ argmin_c ‖x - μ_c‖",
             source=f"{_PAPYAN}, NC4, figure 7",
             edges=_PROBE_EDGE,
+            split="train",
+            protocol="nc4/v1",
+            uses_probe=True,
         ),
         "nc2_harun": Metric(
             title="NC2 of the classifier",
@@ -212,6 +226,9 @@ FAMILY = Family(
             definition="‖WWᵀ/‖WWᵀ‖_F - (I - 11ᵀ/C)/√(C - 1)‖_F",
             source=_HARUN,
             edges=_PROBE_EDGE,
+            split="train",
+            protocol="nc2_harun/v1",
+            uses_probe=True,
         ),
         "nc3_harun": Metric(
             title="NC3 of classifier and means",
@@ -220,6 +237,9 @@ FAMILY = Family(
             definition="‖WMᵀ/‖WMᵀ‖_F - (I - 11ᵀ/C)/√(C - 1)‖_F, rows of M = μ_c - μ_G",
             source=_HARUN,
             edges=_PROBE_EDGE,
+            split="train",
+            protocol="nc3_harun/v1",
+            uses_probe=True,
         ),
         "nc4_harun": Metric(
             title="NC4 of the bias",
@@ -229,6 +249,9 @@ FAMILY = Family(
             definition="‖Wμ_G + b‖₂",
             source=_HARUN,
             edges=_PROBE_EDGE,
+            split="train",
+            protocol="nc4_harun/v1",
+            uses_probe=True,
         ),
     },
     measure=_measure,

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.spectrum import check_features, column_means, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.spectrum import check_features, column_means
 from tunnelscope.metrics.metric import Family, LayerRows, Metric
 
 FEWEST_ROWS = 10
@@ -96,7 +97,7 @@ def _search(features: Tensor, points: Tensor, queries: Tensor, scale: float) -> 
     slack = (width + 16) * torch.finfo(points.dtype).eps / 2
     underflow = 16 * width * torch.finfo(points.dtype).tiny
     norms = (1 - slack) * torch.cat(
-        [points[rows].double().square().sum(dim=1) for rows in row_blocks(points)]
+        [points[rows].double().square().sum(dim=1) for rows in row_blocks(*points.shape)]
     )
     norms_rounded = norms.to(points.dtype)
     k = min(CANDIDATES, n - 1)
@@ -126,13 +127,13 @@ def _squared_distances(features: Tensor, rows: Tensor, candidates: Tensor, scale
 
 def _power_of_two_above(features: Tensor, mean: Tensor) -> float:
     """Return a power of two (dividing by it is exact) no smaller than any centred value."""
-    largest = max((features[rows].double() - mean).abs().max().item() for rows in row_blocks(features))
+    largest = max((features[rows].double() - mean).abs().max().item() for rows in row_blocks(*features.shape))
     return 2.0 ** math.frexp(largest)[1]
 
 
 def _centred(features: Tensor, mean: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     points = torch.empty(features.shape, dtype=dtype, device=features.device)
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         points[rows] = ((features[rows].double() - mean) / scale).to(dtype)
     return points
 
@@ -154,6 +155,8 @@ FAMILY = Family(
             source="Facco et al. 2017, Scientific Reports 7:12140",
             edges="no value with fewer than 10 distinct rows, or when both neighbours are equally far "
             "throughout",
+            split="test",
+            protocol="twonn/v1, discard 0.1",
         ),
     },
     measure=_measure,

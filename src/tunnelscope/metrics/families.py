@@ -16,4 +16,4 @@ FAMILIES: tuple[Family, ...] = (
 METRICS: Mapping[str, Metric] = {
     name: metric for family in FAMILIES for name, metric in family.metrics.items()
 }
-"""Name in the results table -> title, unit, direction, definition, source, behaviour at the edges."""
+"""Name in the results table -> what it is, which rows it comes from and under which protocol."""

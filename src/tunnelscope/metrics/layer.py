@@ -20,7 +20,8 @@ def layer_metrics(
 ) -> tuple[dict[str, float | None], list[str]]:
     """Compute every metric of one layer.
 
-    Rank and dimension come from the test rows, variances and neural collapse from the training rows.
+    Each `Metric` says whether it comes from the test rows (rank, dimension) or the training rows (variances,
+    neural collapse).
 
     Args:
         features_test: (n_test, d).

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from torch import Tensor
 
@@ -22,6 +23,16 @@ class Metric:
     source: str
     edges: str
     """When there is no value (null in tables), or what stands in for it."""
+    split: Literal["train", "test"]
+    """Whose rows it is computed from."""
+    protocol: str
+    """Name, version and parameters, as its rows in the results table carry them."""
+    uses_probe: bool = False
+    """Whether the layer's probe enters as W, so that the value changes with the probe's protocol."""
+
+    def protocol_with(self, probe_protocol: str) -> str:
+        """The protocol of a row: `nc1/v1`, or `nc3/v1 with exact/v1` where the layer's probe enters."""
+        return f"{self.protocol} with {probe_protocol}" if self.uses_probe else self.protocol
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.spectrum import check_features, column_means, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.spectrum import check_features, column_means
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def class_moments(features: Tensor, labels: Tensor) -> ClassMoments:
     origin, overall = column_means(features)
 
     sums = torch.zeros(len(classes), features.shape[1], dtype=torch.float64, device=features.device)
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         sums.index_add_(0, members[rows], features[rows].double() - origin)
     offsets = sums / counts[:, None]
 
     scatter = 0.0
-    for rows in row_blocks(features):
+    for rows in row_blocks(*features.shape):
         residuals = features[rows].double() - origin - offsets[members[rows]]
         scatter += residuals.square().sum().item()
     shares = counts.double() / len(features)

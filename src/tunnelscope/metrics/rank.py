@@ -95,6 +95,8 @@ def _numerical_rank_at(tolerance: str) -> Metric:
         "largest",
         source="Masarczyk et al. 2023, arXiv:2305.19753 (tolerance 1e-3)",
         edges="0 when all rows are equal",
+        split="test",
+        protocol=f"numerical_rank/v1, tolerance {tolerance}",
     )
 
 
@@ -112,6 +114,8 @@ FAMILY = Family(
             "their sum",
             source="Roy and Vetterli 2007, EUSIPCO, eq. 4, on the covariance",
             edges="0 when all rows are equal",
+            split="test",
+            protocol="effective_rank/v1",
         ),
         "rankme": Metric(
             title="RankMe",
@@ -121,6 +125,8 @@ FAMILY = Family(
             "by their sum",
             source="Garrido et al. 2023, arXiv:2210.02885, eq. 1 and 2, without the added 1e-7",
             edges="0 when all features are 0",
+            split="test",
+            protocol="rankme/v1",
         ),
     },
     measure=_measure,

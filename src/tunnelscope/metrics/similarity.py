@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.spectrum import check_features, column_means, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.spectrum import check_features, column_means
 from tunnelscope.metrics.metric import Family, Metric
 
 SMALL_WORK = 2e10
@@ -58,7 +59,7 @@ class _Layer:
     def __init__(self, features: Tensor, dtype: torch.dtype):
         self.features, self.dtype = features, dtype
         self.origin, self.shift = column_means(features)
-        squares = sum(self._centred(rows).square().sum().item() for rows in row_blocks(features))
+        squares = sum(self._centred(rows).square().sum().item() for rows in row_blocks(*features.shape))
         self.scale = math.sqrt(len(features) / squares) if squares > 0 else 1.0
 
     def rows(self, rows: slice) -> Tensor:
@@ -66,12 +67,14 @@ class _Layer:
 
     def all_rows(self) -> Tensor:
         out = torch.empty(self.features.shape, dtype=self.dtype, device=self.features.device)
-        for rows in row_blocks(self.features):
+        for rows in row_blocks(*self.features.shape):
             out[rows] = self.rows(rows)
         return out
 
     def squared_lengths(self) -> Tensor:
-        return torch.cat([self.rows(rows).double().square().sum(dim=1) for rows in row_blocks(self.features)])
+        return torch.cat(
+            [self.rows(rows).double().square().sum(dim=1) for rows in row_blocks(*self.features.shape)]
+        )
 
     def _centred(self, rows: slice) -> Tensor:
         return self.features[rows].double() - self.origin - self.shift
@@ -155,6 +158,8 @@ FAMILY = Family(
             source="Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327, eq. 1-3; HSIC₁ of Song et al. 2012, "
             "JMLR 13:1393",
             edges="no value for a constant layer or one in which all rows but one are equal; needs 4 rows",
+            split="test",
+            protocol="cka/v1, linear, unbiased",
         ),
     },
     measure=None,

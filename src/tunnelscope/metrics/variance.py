@@ -56,6 +56,8 @@ FAMILY = Family(
             definition="(1/n) Σ_c Σ_{i in c} ‖x_i - μ_c‖² over the training rows",
             source="Masarczyk et al. 2023, arXiv:2305.19753, figure 3 (intra-class)",
             edges="0 when every class has one row",
+            split="train",
+            protocol="within_variance/v1",
         ),
         "between_variance": Metric(
             title="Between-class variance",
@@ -64,6 +66,8 @@ FAMILY = Family(
             definition="(1/n) Σ_c n_c ‖μ_c - μ‖² over the training rows, μ the mean of all rows",
             source="Masarczyk et al. 2023, arXiv:2305.19753, figure 3 (inter-class)",
             edges="0 when there is one class",
+            split="train",
+            protocol="between_variance/v1",
         ),
         "variance_ratio": Metric(
             title="Within / between variance",
@@ -72,6 +76,8 @@ FAMILY = Family(
             definition="within-class variance divided by between-class variance",
             source="the two above, made free of scale",
             edges="no value when all class means coincide, so also with one class",
+            split="train",
+            protocol="variance_ratio/v1",
         ),
     },
     measure=_measure,

@@ -3,7 +3,7 @@
 `ProbeClassifier` is in `tunnelscope.probes.estimator`, so that scikit-learn is loaded only when asked for.
 """
 
-from tunnelscope.probes.choice import choice_scores
+from tunnelscope.probes.choice import choice_protocol, choice_scores
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.knn import KnnProbe
@@ -18,6 +18,7 @@ __all__ = [
     "LinearProbe",
     "Probe",
     "Scores",
+    "choice_protocol",
     "choice_scores",
     "fit_probe",
     "heldout_rows",

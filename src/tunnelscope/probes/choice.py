@@ -49,13 +49,29 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
     """
     if fitted.heldout_right is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None)
-    if 0.1 * len(labels) >= FEW_HELDOUT:
+    if _one_part_is_enough(fitted):
         return ChoiceScores(fitted.heldout_right, fitted.heldout_loss)
     parts = stratified_parts(labels, fitted.seed)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
     return ChoiceScores(torch.cat([score.right for score in scores]), loss)
+
+
+def choice_protocol(fitted: LinearProbe | KnnProbe) -> str:
+    """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own."""
+    if _one_part_is_enough(fitted):
+        return f"choice/v1, one part, with {fitted.protocol}"
+    exactness = "" if fitted.tolerance is None else f", tolerance {_tolerance(fitted):g}"
+    return f"choice/v1, {PARTS} parts, with {fitted.protocol}{exactness}"
+
+
+def _one_part_is_enough(fitted: LinearProbe | KnnProbe) -> bool:
+    return fitted.heldout_accuracy is None or 0.1 * fitted.n_train >= FEW_HELDOUT
+
+
+def _tolerance(fitted: LinearProbe | KnnProbe) -> float:
+    return max(fitted.tolerance or 0.0, TOLERANCE)
 
 
 def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS) -> Tensor:
@@ -81,7 +97,7 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
         labels[~heldout],
         protocol=fitted.protocol,
         class_names=fitted.class_names,
-        tolerance=max(fitted.tolerance or 0.0, TOLERANCE),
+        tolerance=_tolerance(fitted),
         penalty=fitted.penalty,
         seed=fitted.seed,
         layer=fitted.layer,

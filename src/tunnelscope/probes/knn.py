@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.standardise import Standardisation, measure, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.rows import Rows

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunnelscope.linalg.standardise import row_blocks
+from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.rows import Rows, scoring_features, scoring_rows
 

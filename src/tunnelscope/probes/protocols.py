@@ -12,6 +12,7 @@ from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, fit_recipe
 from tunnelscope.probes.ridge import fit_ridge
 from tunnelscope.probes.rows import Rows, training_rows
+from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,16 @@ def _refuse_penalty(protocol: str, settings: FitSettings) -> None:
         raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
 
 
-PROTOCOLS: dict[str, Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]] = {
-    "exact/v1": _exact,
-    "ridge/v1": _ridge,
-    "knn/v1": _knn,
-    "masarczyk2023/v1": _masarczyk2023,
-    "harun2024/v1": _harun2024,
-}
+Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]
+_FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, _masarczyk2023, _harun2024)  # in the order of the names
+PROTOCOLS: dict[str, Fit] = dict(zip(PROTOCOL_NAMES, _FITS, strict=True))
 
 
 def protocol_name(name: str) -> str:
     """Return the full name of a protocol; the short one means its newest version. Raises RequestError."""
     versions = [full for full in PROTOCOLS if name in (full, full.split("/")[0])]
     if not versions:
-        raise unknown_name("probe protocol", name, [full.split("/")[0] for full in PROTOCOLS])
+        raise unknown_name("probe protocol", name, short_names())
     return versions[-1]
 
 

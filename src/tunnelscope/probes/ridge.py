@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tunnelscope.errors import RequestError
-from tunnelscope.linalg.standardise import Standardisation, measure, row_blocks
+from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.rows import Rows

@@ -98,10 +98,21 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
                 "pearson_range": words.decimal_range(readings["pearson"]),
                 "alignment": words.decimal(readings["alignment"].get("value")),
                 "alignment_range": words.decimal_range(readings["alignment"]),
-                "start": entry.get("start") or "none",
+                "falls_after": falls_after(entry),
             }
         )
     return rows
+
+
+def falls_after(entry: Mapping[str, Any]) -> str:
+    """Where accuracy on an OOD set falls: its highest layer, told where all of r's interval lies below 1.
+
+    The highest of many layers lies above the last one by chance alone, so elsewhere it says nothing.
+    """
+    high = number((entry.get("retained") or {}).get("high"))
+    if high is not None and high >= 1:
+        return "no sure fall"
+    return (entry.get("start") if high is not None else None) or words.UNKNOWN
 
 
 def saved_share(saved: Any, whole: Any) -> str:

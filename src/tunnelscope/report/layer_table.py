@@ -23,10 +23,10 @@ class Row:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Column titles, rows as read on the page, the same as numbers; `texts` names the columns of words."""
+    """Column titles, rows as read on the page, the same as numbers; `classes` are the columns' in CSS."""
 
     titles: tuple[str, ...]
-    texts: frozenset[str]
+    classes: tuple[str, ...]
     rows: tuple[Row, ...]
     csv_columns: tuple[str, ...]
     csv_rows: tuple[tuple[Any, ...], ...]
@@ -79,8 +79,8 @@ def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> Layer
     text = [[write(value) for value in values] for _, _, write, values in columns]
     values = [values for *_, values in columns]
     return LayerTable(
-        texts=TEXTS,
         titles=tuple(title for _, title, _, _ in columns),
+        classes=tuple(column_classes(key) for key, *_ in columns),
         rows=tuple(
             Row(cells, frame.start is not None and place > frame.start)
             for place, cells in enumerate(zip(*text, strict=True), start=1)
@@ -88,6 +88,12 @@ def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> Layer
         csv_columns=tuple(key for key, *_ in columns),
         csv_rows=tuple(tuple(csv_value(value) for value in row) for row in zip(*values, strict=True)),
     )
+
+
+def column_classes(key: str) -> str:
+    """`number` is set to the right; `lesser` has no room on a phone."""
+    is_kept = key in ("name", "numerical_rank") or key.startswith("accuracy_")
+    return " ".join(["number"] * (key not in TEXTS) + ["lesser"] * (not is_kept))
 
 
 def accuracy_columns(table: pd.DataFrame, frame: Frame) -> dict[str, dict[str, float]]:

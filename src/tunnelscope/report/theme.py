@@ -92,15 +92,36 @@ def vega_config(scheme: Scheme, count: int, has_id: bool) -> dict[str, Any]:
         has_id: whether the first of them is an ID set.
     """
     tokens = TOKENS[scheme]
-    small = {"labelFontSize": 11.5, "titleFontSize": 12, "labelColor": tokens.muted, "titleColor": tokens.ink}
     return {
         "background": "transparent",
         "font": FONT,
         "padding": {"left": 2, "top": 4, "right": 10, "bottom": 2},
         "view": {"stroke": None},
+        **_axes(tokens),
+        "legend": _legend(tokens),
+        "range": {
+            "category": set_colours(scheme, count, has_id),
+            "symbol": set_shapes(count, has_id),
+            "heatmap": list(tokens.heat),
+        },
+        "style": _mark_styles(tokens),
+    }
+
+
+def _small_type(tokens: Tokens) -> dict[str, Any]:
+    return {
+        "labelFontSize": 11.5,
+        "titleFontSize": 12,
+        "labelColor": tokens.muted,
+        "titleColor": tokens.ink,
+        "titleFontWeight": 500,
+    }
+
+
+def _axes(tokens: Tokens) -> dict[str, Any]:
+    return {
         "axis": {
-            **small,
-            "titleFontWeight": 500,
+            **_small_type(tokens),
             "domainColor": tokens.muted,
             "gridColor": tokens.line,
             "tickColor": tokens.muted,
@@ -119,31 +140,32 @@ def vega_config(scheme: Scheme, count: int, has_id: bool) -> dict[str, Any]:
             "titleX": 0,
             "titleY": -27,
         },
-        "legend": {
-            **small,
-            "labelFontSize": 12.5,
-            "labelColor": tokens.ink,
-            "titleFontWeight": 500,
-            "symbolStrokeWidth": 2,
-            "symbolSize": 70,
-            "unselectedOpacity": 0.25,
-            "rowPadding": 5,
-            "columnPadding": 18,
-            "gradientLength": 200,
-            "gradientThickness": 8,
-        },
-        "range": {
-            "category": set_colours(scheme, count, has_id),
-            "symbol": set_shapes(count, has_id),
-            "heatmap": list(tokens.heat),
-        },
-        "style": {
-            "tunnel": {"color": tokens.tunnel, "opacity": 0.5},
-            "tunnel-edge": {"color": tokens.tunnel_ink, "strokeWidth": 1},
-            "tunnel-interval": {"color": tokens.tunnel_ink, "strokeWidth": 3, "strokeCap": "round"},
-            "tunnel-label": {"color": tokens.tunnel_ink, "fontSize": 11.5, "fontWeight": 500},
-            "network": {"color": tokens.muted, "strokeWidth": 1.25, "strokeDash": [2, 3]},
-            "network-label": {"color": tokens.muted, "fontSize": 11.5},
-            "halo": {"color": tokens.paper, "stroke": tokens.paper, "strokeWidth": 4, "strokeJoin": "round"},
-        },
+    }
+
+
+def _legend(tokens: Tokens) -> dict[str, Any]:
+    return {
+        **_small_type(tokens),
+        "labelFontSize": 12.5,
+        "labelColor": tokens.ink,
+        "symbolStrokeWidth": 2,
+        "symbolSize": 70,
+        "unselectedOpacity": 0.25,
+        "rowPadding": 5,
+        "columnPadding": 18,
+        "gradientLength": 200,
+        "gradientThickness": 8,
+    }
+
+
+def _mark_styles(tokens: Tokens) -> dict[str, Any]:
+    """Styles that marks are given by name: the tunnel, the network's own accuracy, halos behind points."""
+    return {
+        "tunnel": {"color": tokens.tunnel, "opacity": 0.5},
+        "tunnel-edge": {"color": tokens.tunnel_ink, "strokeWidth": 1},
+        "tunnel-interval": {"color": tokens.tunnel_ink, "strokeWidth": 3, "strokeCap": "round"},
+        "tunnel-label": {"color": tokens.tunnel_ink, "fontSize": 11.5, "fontWeight": 500},
+        "network": {"color": tokens.muted, "strokeWidth": 1.25, "strokeDash": [2, 3]},
+        "network-label": {"color": tokens.muted, "fontSize": 11.5},
+        "halo": {"color": tokens.paper, "stroke": tokens.paper, "strokeWidth": 4, "strokeJoin": "round"},
     }

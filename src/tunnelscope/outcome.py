@@ -1,0 +1,94 @@
+"""What probing and measuring one layer on one data set gave, and how it is kept."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tunnelscope.metrics import layer_metrics
+from tunnelscope.probes import LinearProbe, choice_scores, load_probe, probe
+from tunnelscope.probes.choice import ChoiceScores
+from tunnelscope.probes.many import AnyProbe
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One layer, one data set, one probe seed.
+
+    Attributes:
+        probe: fitted on the training rows, scored on the test rows.
+        right: whether it gets each test row right, (n_test,), bool.
+        choice: how the layer does on held-out training rows.
+        metrics: by name; empty where they were not asked for.
+        notes: what the metrics could not say, in words.
+    """
+
+    probe: AnyProbe
+    right: Tensor
+    choice: ChoiceScores
+    metrics: dict[str, float | None]
+    notes: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write it into an empty folder."""
+        self.probe.save(folder / "probe.safetensors")
+        rows = {"right": self.right.contiguous(), "choice": self.choice.right.contiguous()}
+        save_file(rows, folder / "rows.safetensors")
+        told = {"metrics": self.metrics, "notes": self.notes, "choice_loss": self.choice.loss}
+        (folder / "outcome.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def load_outcome(folder: Path) -> Outcome:
+    """Read an outcome that `Outcome.save` wrote."""
+    told = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+    rows = load_file(folder / "rows.safetensors")
+    return Outcome(
+        probe=load_probe(folder / "probe.safetensors"),
+        right=rows["right"],
+        choice=ChoiceScores(rows["choice"], told["choice_loss"]),
+        metrics=told["metrics"],
+        notes=tuple(told["notes"]),
+    )
+
+
+def measure_layer(
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    protocol: str,
+    tolerance: float,
+    seed: int,
+    class_names: tuple[str, ...],
+    layer: str,
+    with_choice: bool = True,
+    with_metrics: bool = True,
+) -> Outcome:
+    """Probe one layer, judge it for the choice of a layer, and measure its features.
+
+    Args:
+        train, test: features (n, width) and labels (n,).
+        protocol, tolerance, seed, class_names: of the probe.
+        layer: its name, for messages.
+        with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
+    """
+    fitted = probe(
+        train[0],
+        train[1],
+        test=test,
+        protocol=protocol,
+        tolerance=tolerance,
+        seed=seed,
+        class_names=class_names,
+    )
+    right = fitted.predict(test[0]) == test[1]
+    choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None)
+    metrics, notes = {}, []
+    if with_metrics:
+        metrics, notes = layer_metrics(test[0], *train, *_on_features(fitted))
+    return Outcome(fitted, right, choice, metrics, tuple(notes))
+
+
+def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
+    return fitted.weights_on_features if isinstance(fitted, LinearProbe) else (None, None)
