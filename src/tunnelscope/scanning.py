@@ -105,7 +105,7 @@ def scan(
     notify = progress or (lambda stage, done, total: None)
     clock = Clock()
     with clock.stage("load"):
-        sources = _load_sets(id, ood, settings, label, image)
+        sources = _load_sets(id, ood, settings, label, image, announce)
         network, recorder = _load_model(
             model, weights, sources, id is not None, settings, device, batch_size, workers
         )
@@ -248,7 +248,14 @@ def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
     return fitted.weights_on_features if isinstance(fitted, LinearProbe) else (None, None)
 
 
-def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
+def _load_sets(
+    id: Any,
+    ood: Any,
+    settings: Settings,
+    label: str | None,
+    image: str | None,
+    announce: Callable[[str], None] | None,
+) -> list[DataSet]:
     """All data sets, the ID set first when there is one, each under a key of its own."""
     given = ([("", id)] if id is not None else []) + _named(ood)
     if not given:
@@ -256,7 +263,7 @@ def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: 
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
-    loaded = [(name, load_data(source, **options)) for name, source in given]
+    loaded = [(name, load_data(source, announce=announce, **options)) for name, source in given]
     return unique_keys([replace(dataset, key=name or dataset.key) for name, dataset in loaded])
 
 
