@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.data import load_data
+from tunnelscope.data import leave_out, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
 from tunnelscope.recording import StageProgress, record_both, recorder_for
@@ -24,6 +24,7 @@ def record_file(
     max_samples: int | None = None,
     label: str | None = None,
     image: str | None = None,
+    skip_corrupt: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 2,
@@ -36,7 +37,7 @@ def record_file(
     (n,) int64. Metadata (strings): `model`, `weights`, `pool`, `data`, `class_names` (JSON).
 
     Returns:
-        What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes).
+        What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
 
     Raises:
         RequestError: an unknown name, unreadable input, or a file not named .safetensors.
@@ -54,10 +55,12 @@ def record_file(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        skip_corrupt=skip_corrupt,
         seed=seed,
     )
     network = recorder.network
     recorded = dict(zip(("train", "test"), record_both(recorder, dataset, progress), strict=True))
+    dataset = leave_out(dataset, recorded["train"].skipped, recorded["test"].skipped)
     names = [point.name for point in recorder.points]
     tensors = {f"{part}/{name}": recorded[part].features[name] for part in recorded for name in names}
     tensors |= {f"{part}/labels": recorded[part].labels for part in recorded}
@@ -78,6 +81,7 @@ def record_file(
         "data": dataset.key,
         "classes": classes,
         "layers": shapes,
+        "warnings": list(dataset.warnings),
     }
 
 

@@ -23,6 +23,7 @@ from tunnelscope.cli.output import echo_error
     options.max_samples,
     options.label,
     options.image,
+    options.skip_corrupt,
     options.device,
     options.batch_size,
     options.workers,
@@ -46,6 +47,8 @@ def record(model: str, data: str, out: Path, threads: int | None, as_json: bool,
     set_threads(threads)
     with ProgressDisplay() as progress:
         written = record_file(model, data, out, progress=progress, **settings)
+    for warning in written["warnings"]:
+        echo_error(f"warning: {warning}")
     if as_json:
         click.echo(json.dumps(written, indent=1, ensure_ascii=False))
         return

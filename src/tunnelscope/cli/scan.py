@@ -41,6 +41,7 @@ PROBES = ["exact", "ridge", "knn", "masarczyk2023", "harun2024"]
     options.max_samples,
     options.label,
     options.image,
+    options.skip_corrupt,
     options.device,
     options.batch_size,
     options.workers,
