@@ -1,7 +1,7 @@
 """Features of a whole data set in one file: the step after the answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def record_file(
     workers: int = 2,
     seed: int = 0,
     progress: StageProgress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
@@ -44,7 +45,7 @@ def record_file(
         MachineError: the file cannot be written.
     """
     out = claim_file(Path(out))
-    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
+    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
     classes = len(dataset.class_names)
     recorder = recorder_for(
         model,

@@ -234,9 +234,23 @@ def test_a_parquet_group_column_and_official_splits_that_share_groups(tmp_path):
         write_parquet(tmp_path / "s" / f"{split}.parquet", [0, 1] * 10, extra={"patient": groups})
     data = load_data(f"{tmp_path / 's'}?group=patient")
     assert data.warnings == (
+        "the rows held out of train to choose penalty and layer do not keep groups of patient together",
         "2 groups of patient are in both splits; test accuracies are too high for new groups",
     )
     alone = load_data(f"{tmp_path / 's'}/train.parquet?group=patient", seed=1)
     assert (len(alone.train), len(alone.test)) == (16, 4)
     assert not set(alone.train.groups) & set(alone.test.groups)
     assert "no test split: 20 % of each class, whole groups of patient, seed 1" in alone.notes
+
+
+def test_a_long_listing_says_so(shards, tmp_path, monkeypatch):
+    from tunnelscope.data import listing
+
+    said = []
+    load_data(str(shards), announce=said.append)
+    assert said == []  # it took no two seconds
+    monkeypatch.setattr(listing, "QUIET_SECONDS", 0.0)
+    load_data(str(shards), announce=said.append)
+    write_folders(tmp_path / "folders", {"ant": 5, "bee": 5})
+    load_data(str(tmp_path / "folders"), announce=said.append)
+    assert said == ["tars: 1 listed so far", "folders: 5 listed so far"]  # the next lines come ten seconds on

@@ -46,7 +46,7 @@ def record(model: str, data: str, out: Path, threads: int | None, as_json: bool,
 
     set_threads(threads)
     with ProgressDisplay() as progress:
-        written = record_file(model, data, out, progress=progress, **settings)
+        written = record_file(model, data, out, progress=progress, announce=progress.announce, **settings)
     for warning in written["warnings"]:
         echo_error(f"warning: {warning}")
     if as_json:

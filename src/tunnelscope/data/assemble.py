@@ -48,7 +48,7 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
         notes.append(f"images resized to {options.size} × {options.size} on reading")
     class_names = tuple(names[index] for index in chosen)
     warnings += check_classes(splits[0].labels, splits[1].labels, class_names, key)
-    warnings += _shared_groups(splits[0], splits[1], options.group)
+    warnings += _group_warnings(splits[0], splits[1], options.group)
     return DataSet(
         key,
         source,
@@ -98,14 +98,16 @@ def _cut(part: Part, rows: np.ndarray, seed: int, key: str) -> tuple[np.ndarray,
     return rows[train], rows[test]
 
 
-def _shared_groups(train: Split, test: Split, column: str | None) -> list[str]:
+def _group_warnings(train: Split, test: Split, column: str | None) -> list[str]:
     if train.groups is None or test.groups is None:
         return []
+    inside = f"the rows held out of train to choose penalty and layer do not keep groups of {column} together"
     shared = np.intersect1d(train.groups, test.groups)
     if not len(shared):
-        return []
+        return [inside]
     return [
-        f"{len(shared)} groups of {column} are in both splits; test accuracies are too high for new groups"
+        inside,
+        f"{len(shared)} groups of {column} are in both splits; test accuracies are too high for new groups",
     ]
 
 
