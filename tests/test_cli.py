@@ -333,7 +333,7 @@ def test_a_corrupt_image_says_what_to_do(tunnelscope, tmp_path):
     assert ended.code == 2
     last = ended.err.splitlines()[-1]
     assert str(broken) in last
-    assert last.endswith("; replace it or take it out")
+    assert last.endswith("; mend or remove it, or leave such images out with --skip-corrupt")
 
 
 def test_the_demos_weights_are_as_readable_as_other_files(tmp_path, monkeypatch):

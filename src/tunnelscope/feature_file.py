@@ -1,13 +1,13 @@
 """Features of a whole data set in one file: the step after the answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.data import DataSet, load_data
+from tunnelscope.data import DataSet, leave_out, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
 from tunnelscope.models import Network
@@ -25,11 +25,13 @@ def record_file(
     max_samples: int | None = None,
     label: str | None = None,
     image: str | None = None,
+    skip_corrupt: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 2,
     seed: int = 0,
     progress: StageProgress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
@@ -37,14 +39,14 @@ def record_file(
     (n,) int64. Metadata (strings): `model`, `weights`, `pool`, `data`, `class_names` (JSON).
 
     Returns:
-        What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes).
+        What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
 
     Raises:
         RequestError: an unknown name, unreadable input, or a file not named .safetensors.
         MachineError: the file cannot be written.
     """
     out = claim_file(Path(out))
-    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed)
+    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
     recorder = recorder_for(
         model,
         dataset.train,
@@ -54,10 +56,12 @@ def record_file(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        skip_corrupt=skip_corrupt,
         seed=seed,
     )
     train, test = record_both(recorder, dataset, progress)
     recorded = {"train": train, "test": test}
+    dataset = leave_out(dataset, train.skipped, test.skipped)
     _write(Path(out), _tensors(recorder, recorded), _metadata(recorder.network, dataset, pool))
     return {
         "file": str(out),
@@ -68,6 +72,7 @@ def record_file(
             {"name": name, **{part: list(half.features[name].shape) for part, half in recorded.items()}}
             for name in (point.name for point in recorder.points)
         ],
+        "warnings": list(dataset.warnings),
     }
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tunnelscope.data import (
     DataSet,
     Fingerprint,
+    Skipped,
     Split,
     as_split,
     batches,
@@ -22,6 +23,7 @@ from tunnelscope.data import (
     load_data,
     place_of,
 )
+from tunnelscope.data.images import UnreadableImage, naming
 from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.features import Pooling, pool_2x2
 from tunnelscope.layers import ReadPoint, example_input, points_of
@@ -42,6 +44,7 @@ class Recorded:
     labels: Tensor
     logits: Tensor | None
     fingerprint: str
+    skipped: Skipped | None = None  # images that could not be decoded: the features have no rows for them
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Recorder:
     device: torch.device
     batch_size: int
     workers: int
+    skip_corrupt: bool = False  # leave images out that cannot be decoded
 
     @property
     def input_pool(self) -> str:
@@ -74,7 +78,7 @@ class Recorder:
             MachineError: the device has too little memory.
         """
         count = len(split.images)
-        fingerprint = Fingerprint()
+        fingerprint, skipped = Fingerprint(), Skipped(count)
         features = {
             INPUT: None,
             **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
@@ -87,6 +91,7 @@ class Recorder:
             batch_size=self.batch_size,
             workers=self.workers,
             on_image=lambda index, image: fingerprint.update(image, int(split.labels[index])),
+            on_corrupt=skipped.add if self.skip_corrupt else None,
         )
         for batch in stream:
             rows = slice(done, done + len(batch))
@@ -99,11 +104,15 @@ class Recorder:
             done += len(batch)
             if progress:
                 progress(len(batch))
+        if progress and skipped.rows:
+            progress(len(skipped.rows))
+        labels = np.delete(np.asarray(split.labels), skipped.rows)
         return Recorded(
-            {name: values for name, values in features.items() if values is not None},
-            torch.as_tensor(np.asarray(split.labels), dtype=torch.int64),
-            logits,
+            {name: values[:done] for name, values in features.items() if values is not None},
+            torch.as_tensor(labels, dtype=torch.int64),
+            None if logits is None else logits[:done],
             fingerprint.hexdigest(),
+            skipped,
         )
 
     def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -149,11 +158,13 @@ def make_recorder(
     batch_size: int | None = None,
     workers: int = 2,
     seed: int = 0,
+    skip_corrupt: bool = False,
     shape: tuple[int, ...] | None = None,
 ) -> Recorder:
     """Find the layers of a network, choose their pooling and put the network on its device.
 
     Args:
+        skip_corrupt: leave images out that cannot be decoded, instead of an error.
         shape: of one ready input, when images bypass the network's preprocessing.
 
     Raises:
@@ -168,7 +179,7 @@ def make_recorder(
     points = points_of(trace, layers)
     poolings = {point.name: Pooling(point, pool, seed) for point in points}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
-    return Recorder(network, points, poolings, trace.flops, example, target, size, workers)
+    return Recorder(network, points, poolings, trace.flops, example, target, size, workers, skip_corrupt)
 
 
 def recorder_for(
@@ -260,7 +271,9 @@ def record_both(
 
 def ready_shape(split: Split) -> tuple[int, ...] | None:
     """The shape of one input when the images are ready-made tensors, else None."""
-    first = split.images[0]
+    first = None
+    with suppress(UnreadableImage), naming(split.images, 0):  # an encoded image is no ready input
+        first = split.images[0]
     return tuple(first.shape) if isinstance(first, Tensor) and first.is_floating_point() else None
 
 

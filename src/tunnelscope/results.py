@@ -181,11 +181,20 @@ def load(folder: str | Path) -> Scan:
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         frame = pd.read_parquet(folder / "results.parquet")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"the scan in {folder} cannot be read: {error}; run it again") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged table pandas may say anything, of nested JSON RecursionError
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RequestError(f"the scan in {folder} cannot be read ({said}); run it again") from error
     if not isinstance(run, dict) or "tunnel" not in run or list(frame.columns) != list(COLUMNS):
         raise RequestError(f"{folder} was not written by this version of tunnelscope; run the scan again")
-    return Scan(run=run, frame=frame.astype(COLUMNS), probes=SavedProbes(folder / "probes"), folder=folder)
+    try:
+        frame = frame.astype(COLUMNS)
+    except (ValueError, TypeError) as error:
+        raise RequestError(
+            f"{folder / 'results.parquet'} holds other types than a results table; run the scan again"
+        ) from error
+    return Scan(run=run, frame=frame, probes=SavedProbes(folder / "probes"), folder=folder)
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":

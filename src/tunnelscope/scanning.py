@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, load_data, unique_keys
+from tunnelscope.data import DataSet, leave_out, load_data, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.metrics import layer_metrics, unbiased_cka
@@ -70,6 +70,7 @@ def scan(
     workers: int = 2,
     label: str | None = None,
     image: str | None = None,
+    skip_corrupt: bool = False,
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -91,6 +92,8 @@ def scan(
         tolerance: certified relative gap at which an exact probe is done.
         seeds: how many probe seeds, `seed` and the ones after it.
         max_samples: rows per split at most, balanced by class.
+        skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
+            error; more than half of a split is an error all the same.
         command: the command line, for the record.
         progress: called as work goes on with (stage, done, total).
         announce: called with each choice made on the way (preprocessing, label column, split rule).
@@ -105,9 +108,9 @@ def scan(
     notify = progress or (lambda stage, done, total: None)
     clock = Clock()
     with clock.stage("load"):
-        sources = _load_sets(id, ood, settings, label, image)
+        sources = _load_sets(id, ood, settings, label, image, announce)
         network, recorder = _load_model(
-            model, weights, sources, id is not None, settings, device, batch_size, workers
+            model, weights, sources, id is not None, settings, device, batch_size, workers, skip_corrupt
         )
     if announce:
         for line in choices(network, sources):
@@ -157,9 +160,9 @@ def examine(
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features."""
     names = [point.name for point in recorder.points]
-    findings = Findings(dataset, role, names)
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify)
+    findings = Findings(leave_out(dataset, train.skipped, test.skipped), role, names)
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     if role == "id":
         findings.network_correct = _network_correct(test, dataset)
@@ -248,7 +251,14 @@ def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
     return fitted.weights_on_features if isinstance(fitted, LinearProbe) else (None, None)
 
 
-def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: str | None) -> list[DataSet]:
+def _load_sets(
+    id: Any,
+    ood: Any,
+    settings: Settings,
+    label: str | None,
+    image: str | None,
+    announce: Callable[[str], None] | None,
+) -> list[DataSet]:
     """All data sets, the ID set first when there is one, each under a key of its own."""
     given = ([("", id)] if id is not None else []) + _named(ood)
     if not given:
@@ -256,7 +266,7 @@ def _load_sets(id: Any, ood: Any, settings: Settings, label: str | None, image: 
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
-    loaded = [(name, load_data(source, **options)) for name, source in given]
+    loaded = [(name, load_data(source, announce=announce, **options)) for name, source in given]
     return unique_keys([replace(dataset, key=name or dataset.key) for name, dataset in loaded])
 
 
@@ -291,6 +301,7 @@ def _load_model(
     device: str,
     batch_size: int | None,
     workers: int,
+    skip_corrupt: bool,
 ) -> tuple[Network, Recorder]:
     first = sources[0]
     recorder = recorder_for(
@@ -304,6 +315,7 @@ def _load_model(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        skip_corrupt=skip_corrupt,
     )
     return recorder.network, recorder
 

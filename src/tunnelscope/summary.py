@@ -315,6 +315,7 @@ def _warnings(
 ) -> list[str]:
     warnings = [*recorder.network.warnings, *_noted(findings)]
     for found in findings:
+        warnings.extend(f"{found.dataset.key}: {line}" for line in found.dataset.warnings)
         warnings.extend(found.warnings)
         warnings.extend(_set_warnings(found, recorder))
     warnings.extend(_copies(findings))

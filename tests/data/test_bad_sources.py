@@ -30,7 +30,7 @@ from tunnelscope.errors import RequestError
         ("?classes=2-0", "runs backwards; write 0-2"),
         ("?classes=dog", "dog is the only class in the training rows"),
         ("?class=0-1", "no data option named 'class'; nearest: classes"),
-        ("?group=patient", "no data option named 'group'"),
+        ("?group=patient", "no column named 'patient'; there are: img, label"),
         ("?split=tran", "no split named 'tran'; nearest: train"),
         ("?split=train,train", "two different ones"),
         ("?split=train,test,val", "one name, or two"),
@@ -208,7 +208,9 @@ def test_shards_and_splits_that_differ_are_named(tmp_path):
 
 
 def test_folders_without_data_say_what_they_hold(tmp_path):
-    with pytest.raises(RequestError, match="neither parquet files nor class folders of images, but: nothing"):
+    with pytest.raises(
+        RequestError, match="neither parquet files, class folders of images nor tar shards, but: noth"
+    ):
         load_data(str(tmp_path))
     (tmp_path / "readme.txt").write_text("hello")
     with pytest.raises(RequestError, match=r"but: readme\.txt; wanted: train-"):

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 
 import click
 
@@ -32,6 +33,8 @@ for command in (scan, layers, record, report, demo):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and end with its exit code; an error is one line on stderr."""
+    # what Pillow says of damaged images beside the error: a path in its source, and that line
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(arguments))
 

@@ -58,6 +58,9 @@ image = click.option("--image", metavar="COLUMN", help="Image column of the data
 max_samples = click.option(
     "--max-samples", type=click.IntRange(min=1), help="At most this many rows per split, balanced by class."
 )
+skip_corrupt = click.option(
+    "--skip-corrupt", is_flag=True, help="Leave images out that cannot be decoded; a warning names them."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 

@@ -23,6 +23,7 @@ from tunnelscope.cli.output import echo_error
     options.max_samples,
     options.label,
     options.image,
+    options.skip_corrupt,
     options.device,
     options.batch_size,
     options.workers,
@@ -45,7 +46,9 @@ def record(model: str, data: str, out: Path, threads: int | None, as_json: bool,
 
     set_threads(threads)
     with ProgressDisplay() as progress:
-        written = record_file(model, data, out, progress=progress, **settings)
+        written = record_file(model, data, out, progress=progress, announce=progress.announce, **settings)
+    for warning in written["warnings"]:
+        echo_error(f"warning: {warning}")
     if as_json:
         click.echo(json.dumps(written, indent=1, ensure_ascii=False))
         return

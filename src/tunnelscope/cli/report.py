@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tunnelscope.cli import options
+from tunnelscope.errors import RequestError, TunnelscopeError
 
 
 @click.command()
@@ -20,7 +21,17 @@ def report(folder: Path, figures: bool) -> None:
     from tunnelscope.report import write_figures
 
     scan = load(folder)
-    click.echo(scan.report(folder / "report.html"))
-    if figures:
-        for path in write_figures(scan.frame, scan.run, folder / "figures"):
-            click.echo(path)
+    try:
+        drawn = [scan.report(folder / "report.html")]
+        if figures:
+            drawn += write_figures(scan.frame, scan.run, folder / "figures")
+    except (TunnelscopeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a run.json changed by hand lacks what any line of the report may need
+        said = f"{type(error).__name__}: {error}"
+        raise RequestError(
+            f"the scan in {folder} cannot be drawn, its run.json or results.parquet was changed or damaged "
+            f"({said}); run the scan again"
+        ) from error
+    for path in drawn:
+        click.echo(path)

@@ -40,6 +40,7 @@ from tunnelscope.protocol_names import short_names
     options.max_samples,
     options.label,
     options.image,
+    options.skip_corrupt,
     options.device,
     options.batch_size,
     options.workers,
@@ -61,7 +62,7 @@ def scan(
     what it costs, and which layer to take.
 
     MODEL: timm:NAME, torchvision:NAME, zoo:NAME or file.py:function, with arguments as a query.
-    DATA: a parquet file or folder, class folders, a hub id, or sklearn:digits.
+    DATA: a parquet file or folder, class folders, tar shards, a hub id, or sklearn:digits.
 
     Example: tunnelscope scan timm:resnet18 --id data/cifar10 --ood data/cifar100 --out runs/r18
     """

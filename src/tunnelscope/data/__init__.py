@@ -1,6 +1,7 @@
 """Sources of labelled images, what networks do to them, and batches of them."""
 
 from tunnelscope.data.arrays import as_split
+from tunnelscope.data.corrupt import Skipped, leave_out
 from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.images import place_of
 from tunnelscope.data.load import load_data, unique_keys
@@ -12,10 +13,12 @@ __all__ = [
     "Fingerprint",
     "Images",
     "Preprocessing",
+    "Skipped",
     "Split",
     "as_split",
     "batches",
     "image_shape",
+    "leave_out",
     "load_data",
     "place_of",
     "preprocess",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunnelscope.data.dataset import Images, Split
-from tunnelscope.data.images import ChosenImages, as_image
+from tunnelscope.data.images import ChosenImages, as_image, naming
 from tunnelscope.data.labelled import Labelled, Part, number_values
 from tunnelscope.data.torch_data import DatasetImages, dataset_classes, dataset_labels
 from tunnelscope.errors import RequestError, unknown_name
@@ -80,7 +80,10 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
     if names is None or not all(_are_numbers_of(values, names) for values in labels):
         names, labels = number_values(labels)
     notes = ()
-    if isinstance(next(iter(images.values()))[0], Tensor):
+    first = next(iter(images.values()))
+    with naming(first, 0):
+        is_ready = isinstance(first[0], Tensor)
+    if is_ready:
         notes = ("images are floats: taken as ready inputs, without preprocessing",)
     cut = [
         Part(split, values, partial(ChosenImages, images[split]))

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tunnelscope.data.dataset import DataSet, Images, Split
+from tunnelscope.data.classes import check_classes
+from tunnelscope.data.dataset import DataSet, Split
 from tunnelscope.data.images import ChosenImages, ResizedImages
 from tunnelscope.data.labelled import Labelled, Part, canonical
 from tunnelscope.data.query import Options, choose_classes
-from tunnelscope.data.rows import balanced_rows, first_rows, split_rows
+from tunnelscope.data.rows import balanced_rows, first_rows, split_groups, split_rows
 from tunnelscope.errors import RequestError
 
 
@@ -18,7 +19,7 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     Raises:
         RequestError: an unknown class, fewer than 2 classes left to fit, or an empty split.
     """
-    names, notes = labelled.class_names, list(labelled.notes)
+    names, notes, warnings = labelled.class_names, list(labelled.notes), []
     chosen = choose_classes(options.classes, names, key) if options.classes else list(range(len(names)))
     if len(chosen) < len(names):
         shown = ", ".join(names[index] for index in chosen[:10]) + (", …" if len(chosen) > 10 else "")
@@ -30,27 +31,35 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     rows = [np.flatnonzero(new_label[part.labels] >= 0) for part in parts]
     if len(parts) == 1:
         only = parts[0]
-        train, test = split_rows(only.labels[rows[0]], seed)
-        parts, rows = (only, only), [rows[0][train], rows[0][test]]
+        train, test = _cut(only, rows[0], seed, key)
+        parts, rows = (only, only), [train, test]
         is_chosen = options.split or (only.name and canonical(only.name) not in (None, "train"))
         why = f"only the {only.name} split" if is_chosen else "no test split"
-        notes.append(f"{why}: 20 % of each class, seed {seed}")
+        whole = f", whole groups of {options.group}" if options.group else ""
+        notes.append(f"{why}: 20 % of each class{whole}, seed {seed}")
+        warnings.append(f"{notes[-1]}; accuracies are read on that part, not on an official test split")
 
     splits = []
     for role, part, part_rows in zip(("train", "test"), parts, rows, strict=True):
         taken, said = _choose_rows(part, part_rows, options, seed, f"{key}: the {role} split")
         notes += [f"{role}: {words}" for words in said]
-        splits.append(_split(part.read(taken), new_label[part.labels[taken]], options.size))
-    present = len(np.unique(splits[0].labels))
-    if present < 2:
-        only_class = names[chosen[int(splits[0].labels[0])]]
-        raise RequestError(
-            f"{key}: {only_class} is the only class in the training rows; a probe needs at least 2"
-        )
+        splits.append(_split(part, taken, new_label, options.size))
     if options.size:
         notes.append(f"images resized to {options.size} × {options.size} on reading")
     class_names = tuple(names[index] for index in chosen)
-    return DataSet(key, source, splits[0], splits[1], class_names, tuple(notes), tuple(chosen), len(names))
+    warnings += check_classes(splits[0].labels, splits[1].labels, class_names, key)
+    warnings += _group_warnings(splits[0], splits[1], options.group)
+    return DataSet(
+        key,
+        source,
+        splits[0],
+        splits[1],
+        class_names,
+        notes=tuple(notes),
+        class_indices=tuple(chosen),
+        source_classes=len(names),
+        warnings=tuple(warnings),
+    )
 
 
 def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:
@@ -60,9 +69,46 @@ def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:
         splits[role] = split
         if len(split) > max_samples:
             rows = balanced_rows(split.labels, max_samples, seed)
-            splits[role] = Split(ChosenImages(split.images, rows), split.labels[rows])
+            splits[role] = take_rows(split, rows)
             notes.append(f"{role}: {_fewer(max_samples, len(split), seed)}")
-    return replace(data, train=splits["train"], test=splits["test"], notes=tuple(notes))
+    train, test = splits["train"], splits["test"]
+    warnings = [*data.warnings, *check_classes(train.labels, test.labels, data.class_names, data.key)]
+    return replace(data, train=train, test=test, notes=tuple(notes), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def take_rows(split: Split, rows: np.ndarray) -> Split:
+    """Return some rows of a split, in the order given, (n,) int64."""
+    groups = None if split.groups is None else split.groups[rows]
+    return Split(ChosenImages(split.images, rows), split.labels[rows], groups)
+
+
+def _cut(part: Part, rows: np.ndarray, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the chosen rows of the only split into training and test rows."""
+    labels = part.labels[rows]
+    if part.groups is None:
+        train, test = split_rows(labels, seed)
+        alone = "each class has a single row"
+    else:
+        train, test = split_groups(labels, part.groups[rows], seed)
+        alone = "no group can be spared from the training rows"
+    if len(rows) and not len(test):
+        raise RequestError(
+            f"{key}: the test split is empty, {alone}; give more rows, or a test split of its own"
+        )
+    return rows[train], rows[test]
+
+
+def _group_warnings(train: Split, test: Split, column: str | None) -> list[str]:
+    if train.groups is None or test.groups is None:
+        return []
+    inside = f"the rows held out of train to choose penalty and layer do not keep groups of {column} together"
+    shared = np.intersect1d(train.groups, test.groups)
+    if not len(shared):
+        return [inside]
+    return [
+        inside,
+        f"{len(shared)} groups of {column} are in both splits; test accuracies are too high for new groups",
+    ]
 
 
 def _choose_rows(
@@ -86,5 +132,7 @@ def _fewer(count: int, of: int, seed: int) -> str:
     return f"{count:,} of {of:,} rows, balanced by class, seed {seed}"
 
 
-def _split(images: Images, labels: np.ndarray, size: int | None) -> Split:
-    return Split(ResizedImages(images, size) if size else images, labels)
+def _split(part: Part, rows: np.ndarray, new_label: np.ndarray, size: int | None) -> Split:
+    images = part.read(rows)
+    groups = None if part.groups is None else part.groups[rows]
+    return Split(ResizedImages(images, size) if size else images, new_label[part.labels[rows]], groups)

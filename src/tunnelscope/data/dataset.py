@@ -28,10 +28,15 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the class of each, counted from 0, int64 (n,)."""
+    """Images and the class of each, counted from 0, int64 (n,).
+
+    Args:
+        groups: what each image belongs to (a patient, a video), numbered, int64 (n,), where `group=` says so.
+    """
 
     images: Images
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -56,6 +61,7 @@ class DataSet:
         notes: the choices made on the way (label column, split rule, rows chosen), to be shown.
         class_indices: for each class its number before `classes=` chose some; empty when not known.
         source_classes: how many classes there were before; 0 when not known.
+        warnings: what makes the accuracies read on it doubtful; shown, and kept with the results.
     """
 
     key: str
@@ -66,6 +72,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
     class_indices: tuple[int, ...] = ()
     source_classes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class Fingerprint:

@@ -1,5 +1,6 @@
 """Class folders: `train/<class>/*.jpg` beside `test` or `val`, or one level of class folders."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,21 +42,22 @@ def find_splits(path: Path) -> dict[str, Path]:
     return {"": path} if _has_classes(path) else {}
 
 
-def read_folders(splits: dict[str, Path], key: str) -> Labelled:
+def read_folders(splits: dict[str, Path], key: str, listed: Callable[[int], None]) -> Labelled:
     """List the image files of each class, sorted; a class is a folder with at least one image in it.
 
     Args:
         splits: the one or two that are used, by name.
         key: the set, for messages.
+        listed: told how many files were just listed.
     """
-    listed = {
-        name: {folder.name: _image_files(folder) for folder in _folders(path)}
+    found = {
+        name: {folder.name: _image_files(folder, listed) for folder in _folders(path)}
         for name, path in splits.items()
     }
-    filled = {name for classes in listed.values() for name, files in classes.items() if files}
+    filled = {name for classes in found.values() for name, files in classes.items() if files}
     class_names = tuple(sorted(filled))
     parts = []
-    for split, classes in listed.items():
+    for split, classes in found.items():
         files = [classes.get(name, []) for name in class_names]
         paths = [path for one_class in files for path in one_class]
         labels = np.repeat(np.arange(len(class_names)), [len(one_class) for one_class in files]).astype(
@@ -63,7 +65,7 @@ def read_folders(splits: dict[str, Path], key: str) -> Labelled:
         )
         parts.append(Part(split, labels, partial(_read_images, paths, f"{key} ({split})" if split else key)))
     notes = [f"labels: the names of {len(class_names)} class folders"]
-    empty = sorted({name for classes in listed.values() for name in classes} - filled)
+    empty = sorted({name for classes in found.values() for name in classes} - filled)
     if empty:
         notes.append(f"folders without images left out: {', '.join(empty)}")
     return Labelled(class_names, tuple(parts), tuple(notes))
@@ -75,12 +77,13 @@ def no_data_in(path: Path) -> RequestError:
     loose = [name for name in entries if Path(name).suffix.lower() in EXTENSIONS]
     if loose:
         return RequestError(
-            f"{path} holds images ({loose[0]}, …) but no class folders; sort them into <class>/ folders"
+            f"{path} holds images ({loose[0]}, …) but no class folders; sort them into <class>/ folders, at "
+            "least two of them"
         )
     shown = ", ".join(entries[:6]) + (", …" if len(entries) > 6 else "") if entries else "nothing"
     return RequestError(
-        f"{path} holds neither parquet files nor class folders of images, but: {shown}; "
-        "wanted: train-*.parquet, or <class>/*.jpg, or train/<class>/*.jpg"
+        f"{path} holds neither parquet files, class folders of images nor tar shards, but: {shown}; "
+        "wanted: train-*.parquet, or <class>/*.jpg, or train/<class>/*.jpg, or train-*.tar"
     )
 
 
@@ -98,8 +101,10 @@ def _folders(path: Path) -> list[Path]:
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(_images_below(folder))
+def _image_files(folder: Path, listed: Callable[[int], None]) -> list[Path]:
+    files = sorted(_images_below(folder))
+    listed(len(files))
+    return files
 
 
 def _images_below(folder: Path):

@@ -1,5 +1,6 @@
 """Sets on the Hugging Face hub, by id, through the `datasets` library (extra `hf`)."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunnelscope.data.tables import Table
-from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.hub_access import hub_asked_once
 
 _OTHER_WAYS = "give a local parquet folder or class folders instead, or go online"
@@ -46,13 +47,36 @@ def load_splits(hub_id: str, config: str | None, hint: str = "") -> dict[str, An
             f"the hub cannot be reached for {hub_id}: {no_answer or _line(error)}; {_OTHER_WAYS}.{hint}"
         ) from error
     except ValueError as error:  # an unknown configuration, or one that must be named
-        raise RequestError(f"{hub_id}: {_line(error)} (?config=NAME)") from error
-    except Exception as error:  # the library hands on whatever its parts raise: http, parsing, disk
-        said = f"{type(error).__name__}: {_line(error)}"
-        raise MachineError(
-            f"{hub_id} could not be loaded from the hub: {said}; {_OTHER_WAYS}.{hint}"
+        raise _configuration_error(hub_id, config, error) from error
+    except RuntimeError as error:  # code on the hub, which the library no longer runs
+        if "scripts are no longer supported" not in str(error):
+            raise _not_loaded(hub_id, error, hint) from error
+        raise RequestError(
+            f"{hub_id} is a Python script, which the `datasets` library no longer runs; download the parquet "
+            f"files of its branch refs/convert/parquet and give their folder.{hint}"
         ) from error
+    except Exception as error:  # the library hands on whatever its parts raise: http, parsing, disk
+        raise _not_loaded(hub_id, error, hint) from error
     return dict(loaded)
+
+
+def _configuration_error(hub_id: str, config: str | None, error: ValueError) -> RequestError:
+    """Name the configurations, which the library lists in its message."""
+    listed = re.search(r"(?:available configs|Available): *\[(.*?)\]", str(error))
+    names = re.findall(r"'([^']*)'", listed[1]) if listed else []
+    if not names:
+        return RequestError(f"{hub_id}: {_line(error)} (?config=NAME)")
+    if config is not None:
+        return unknown_name("configuration", config, names, f"{hub_id} has them; choose with ?config=NAME.")
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return RequestError(
+        f"{hub_id} has {len(names)} configurations: {shown}; choose one with {hub_id}?config={names[0]}"
+    )
+
+
+def _not_loaded(hub_id: str, error: Exception, hint: str) -> MachineError:
+    said = f"{type(error).__name__}: {_line(error)}"
+    return MachineError(f"{hub_id} could not be loaded from the hub: {said}; {_OTHER_WAYS}.{hint}")
 
 
 def open_split(name: str, dataset: Any) -> Table:

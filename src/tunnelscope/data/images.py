@@ -1,7 +1,9 @@
 """Sequences of images that are decoded only when one is asked for."""
 
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,46 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from tunnelscope.data.dataset import Images
 from tunnelscope.data.sniff import looks_like
 from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.errors import RequestError, TunnelscopeError
 
+# A photo of 100 megapixels is no attack; one of 180 or more stays an error, which is one line.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def place_of(images: Images, index: int) -> str:
     """Say which image that is: `row 17 of cifar10 (train)`, or its path."""
     says: Callable[[int], str] | None = getattr(images, "place", None)
     return says(index) if says else f"image {index}"
+
+
+@contextmanager
+def naming(images: Images, index: int) -> Iterator[None]:
+    """Make an error in the block say which image it is about; a user's Dataset raises what it likes."""
+    try:
+        yield
+    except (MemoryError, UnreadableImage):
+        raise
+    except Exception as error:
+        place = place_of(images, index)
+        said = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        raise RequestError(said if said.startswith(place) else f"{place}: {said}") from error
+
+
+class UnreadableImage(RequestError):
+    """One image that is damaged, empty or not there; `--skip-corrupt` leaves it out.
+
+    Args:
+        said: which image and why, without advice.
+    """
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+        super().__init__(f"{said}; mend or remove it, or leave such images out with --skip-corrupt")
 
 
 class EncodedImages:
@@ -45,7 +75,7 @@ class EncodedImages:
     def __getitem__(self, index: int) -> Image.Image:
         data = self._data(index)
         if data is None:
-            raise RequestError(f"{self.place(index)} holds no image (null); take the row out")
+            raise UnreadableImage(f"{self.place(index)} holds no image (null)")
         return decode(data, self.place(index))
 
     def place(self, index: int) -> str:
@@ -118,24 +148,20 @@ class ResizedImages:
 
 
 def decode(data: bytes | Path, place: str) -> Image.Image:
-    """Decode one image, turned upright when its camera said so.
+    """Decode one image. It is not turned by its EXIF orientation: timm and torchvision do not turn it either.
 
     Raises:
-        RequestError: what Pillow said, and what the data looks like instead.
+        UnreadableImage: what Pillow said, and what the data looks like instead.
     """
     try:
         encoded = data if isinstance(data, bytes) else data.read_bytes()
         image = Image.open(BytesIO(encoded))
         image.load()
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            return ImageOps.exif_transpose(image)
         return image
     except (TunnelscopeError, MemoryError):
         raise
     except Exception as error:  # Pillow's plugins raise whatever a broken file makes them raise
-        raise RequestError(
-            f"{place}: the image cannot be decoded: {_reason(error, data)}; replace it or take it out"
-        ) from error
+        raise UnreadableImage(f"{place}: the image cannot be decoded: {_reason(error, data)}") from error
 
 
 def _reason(error: Exception, data: bytes | Path) -> str:

@@ -1,7 +1,9 @@
 """What every source gives before rows are chosen: class names, and per split labels and a way to images."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,11 +19,13 @@ class Part:
         name: the split's own name, empty when it has none.
         labels: over all class names of the set, (n,) int64.
         read: gives the images of the rows asked for, none of them decoded yet.
+        groups: of each row, (n,) int64, numbered over all splits; None where no column was asked for.
     """
 
     name: str
     labels: np.ndarray
     read: Callable[[np.ndarray], Images]
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,30 @@ _ALIASES = {
 def canonical(name: str) -> str | None:
     """Return train, test or validation for the usual spellings of a split's name, None for any other word."""
     return _ALIASES.get(name.lower())
+
+
+def split_name(path: Path) -> str:
+    """Return the split that a shard's path inside its folder tells, empty when it tells none.
+
+    It is a word of the path (`train-00000-of-00002.parquet`, `text/train/0000.parquet`) or what stands before
+    the shard's number (`extra-00000-of-00001.parquet`).
+    """
+    for part in reversed([*path.parts[:-1], path.stem]):
+        for word in re.split(r"[^A-Za-z]+", part):
+            if canonical(word):
+                return canonical(word) or ""
+    shard = re.fullmatch(r"(.+)-\d+-of-\d+", path.stem)
+    return shard[1] if shard else ""
+
+
+def group_shards(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:
+    """Return shards by split, in order; hidden files and those in hidden folders are left out."""
+    splits: dict[str, list[Path]] = {}
+    for file in sorted(files):
+        inside = file.relative_to(root)
+        if not any(part.startswith(".") for part in inside.parts):
+            splits.setdefault(split_name(inside), []).append(file)
+    return splits
 
 
 def choose_roles(names: Sequence[str], wanted: Sequence[str], key: str) -> Roles:

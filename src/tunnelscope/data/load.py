@@ -1,8 +1,9 @@
 """From what the user gives to a DataSet: find the source and let it list labels; `assemble` does the rest."""
 
 import difflib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from tunnelscope.data import folders, hub, parquet
+from tunnelscope.data import folders, hub, parquet, tars
 from tunnelscope.data.arrays import read_parts, read_sklearn
 from tunnelscope.data.assemble import assemble, fewer_rows
 from tunnelscope.data.dataset import DataSet
-from tunnelscope.data.labelled import Labelled, choose_roles
+from tunnelscope.data.labelled import Labelled, choose_roles, group_shards
+from tunnelscope.data.listing import Listing
+from tunnelscope.data.patterns import is_pattern, matching_files
 from tunnelscope.data.query import Options, parse_query, positive
 from tunnelscope.data.tables import read_tables
 from tunnelscope.errors import RequestError
+
+Shards = dict[str, list[Path]]  # by split, in order
 
 _FILE_SUFFIXES = frozenset(
     (
@@ -45,19 +50,22 @@ def load_data(
     image: str | None = None,
     max_samples: int | None = None,
     seed: int = 0,
+    announce: Callable[[str], None] | None = None,
 ) -> DataSet:
     """Load a labelled set of images.
 
     Rows are chosen before anything is decoded; images are decoded when they are used.
 
     Args:
-        source: a parquet file, a folder of shards or of class folders, a hub id, `sklearn:digits`, each with
-            a query (`?split=&label=&image=&classes=&per_class=&max_samples=&size=&config=`); a DataSet; a
+        source: parquet or tar (WebDataset) shards, by file, folder or pattern; a folder of class folders; a
+            hub id; `sklearn:digits`; each with a query
+            (`?split=&label=&image=&classes=&per_class=&max_samples=&size=&config=&group=`); a DataSet; a
             torch Dataset; a pair (images, labels) of arrays; or {"train": …, "test": …} of Datasets or pairs.
         label: label column, where the query names none.
         image: image column, where the query names none.
         max_samples: rows per split, balanced by class, where the query says nothing.
         seed: of the rows drawn, 0 or more.
+        announce: takes a line now and then when listing many files or members takes over two seconds.
 
     Raises:
         RequestError: an unknown path, column, class, split or option, unreadable input, impossible labels.
@@ -71,7 +79,7 @@ def load_data(
         return source if max_samples is None else fewer_rows(source, max_samples, int(seed))
     defaults = Options(label=label, image=image, max_samples=max_samples)
     if isinstance(source, (str, Path)):
-        return _load_named(str(source), defaults, int(seed))
+        return _load_named(str(source), defaults, int(seed), announce)
     if label or image:
         raise RequestError("label= and image= name columns; arrays and Datasets have none, leave them out")
     return _load_memory(source, defaults, int(seed))
@@ -103,7 +111,7 @@ def _load_memory(source: Any, options: Options, seed: int) -> DataSet:
     return assemble(read_parts(ordered, key), key, f"({type(first).__name__})", options, seed)
 
 
-def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
+def _load_named(source: str, defaults: Options, seed: int, announce: Callable[[str], None] | None) -> DataSet:
     location, query = source, ""
     if not _exists(_as_path(source)):
         location, _, query = source.partition("?")
@@ -116,10 +124,10 @@ def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
             "the data source is empty; give a path, a hub id (organisation/name) or sklearn:digits"
         )
     path = _as_path(location)
-    if _exists(path):
+    if _exists(path) or is_pattern(location):
         key = path.name or path.resolve().name or "data"
         try:
-            labelled = _read_path(path, options, key)
+            labelled = _read_path(path, options, key, Listing(announce, key))
         except OSError as error:
             raise RequestError(
                 f"{error.filename or path} cannot be read: {error.strerror or error}"
@@ -135,20 +143,49 @@ def _load_named(source: str, defaults: Options, seed: int) -> DataSet:
     return assemble(labelled, key, source, options, seed)
 
 
-def _read_path(path: Path, options: Options, key: str) -> Labelled:
+def _read_path(path: Path, options: Options, key: str, listed: Listing) -> Labelled:
+    """Read what is there: parquet, else class folders, else tar shards (one may lie beside what it held)."""
     if options.config is not None:
         raise RequestError(f"config= is for hub ids; {path} is a local path, leave it out")
-    files = parquet.find_splits(path)
-    if files:
-        roles = choose_roles(list(files), options.split, key)
-        tables = [parquet.open_split(name, files[name]) for name in roles.names]
+    shards, tables_of = _find_shards(path)
+    if tables_of:
+        roles = choose_roles(list(tables_of), options.split, key)
+        tables = [parquet.open_split(name, tables_of[name]) for name in roles.names]
         return _with_notes(read_tables(tables, options, key), roles.notes)
-    found = folders.find_splits(path)
-    if not found:
+    found = {} if shards else folders.find_splits(path)
+    if found:
+        _refuse_columns(options, key)
+        roles = choose_roles(list(found), options.split, key)
+        used = {name: found[name] for name in roles.names}
+        return _with_notes(folders.read_folders(used, key, listed), roles.notes)
+    shards = shards or tars.find_splits(path)
+    if not shards:
         raise folders.no_data_in(path)
-    _refuse_columns(options, key)
-    roles = choose_roles(list(found), options.split, key)
-    return _with_notes(folders.read_folders({name: found[name] for name in roles.names}, key), roles.notes)
+    roles = choose_roles(list(shards), options.split, key)
+    return _with_notes(
+        tars.read_tars({name: shards[name] for name in roles.names}, options, key, listed), roles.notes
+    )
+
+
+def _find_shards(path: Path) -> tuple[Shards, Shards]:
+    """Return the tar and the parquet shards by split that a file, pattern or folder means.
+
+    A folder's tar shards are not among them: class folders come first there.
+    """
+    if _exists(path):
+        is_tar = path.is_file() and bool(tars.find_splits(path))
+        return (tars.find_splits(path), {}) if is_tar else ({}, parquet.find_splits(path))
+    files = matching_files(str(path))
+    tars.refuse_compressed(files)
+    kinds = {file.suffix.lower() for file in files}
+    if kinds not in ({".tar"}, {".parquet"}):
+        raise RequestError(
+            f"{path} means files that end in {', '.join(sorted(kinds)) or 'nothing'}; "
+            "a pattern is for .tar or for .parquet shards"
+        )
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    splits = group_shards(files, root)
+    return (splits, {}) if kinds == {".tar"} else ({}, splits)
 
 
 def _read_hub(hub_id: str, hint: str, options: Options) -> Labelled:
@@ -159,7 +196,7 @@ def _read_hub(hub_id: str, hint: str, options: Options) -> Labelled:
 
 
 def _refuse_columns(options: Options, key: str) -> None:
-    for name in ("label", "image", "config"):
+    for name in ("label", "image", "config", "group"):
         if getattr(options, name) is not None:
             raise RequestError(f"{name}= is for parquet and hub sets; {key} has no columns, leave it out")
 

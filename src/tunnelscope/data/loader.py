@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.data.dataset import Images, Split
-from tunnelscope.data.images import place_of
+from tunnelscope.data.images import UnreadableImage, naming, place_of
 from tunnelscope.data.transforms import Preprocessing, as_eight_bit, fit_image, normalise
 from tunnelscope.errors import RequestError
 
@@ -29,6 +30,7 @@ def batches(
     batch_size: int,
     workers: int,
     on_image: Callable[[int, Any], None] | None = None,
+    on_corrupt: Callable[[int, UnreadableImage], None] | None = None,
 ) -> Iterator[Tensor]:
     """Yield the images as batches (b, C, H, W) float32, in order; the last may be smaller.
 
@@ -41,6 +43,8 @@ def batches(
         batch_size: at least 1.
         workers: threads; 0 does everything in the caller's.
         on_image: called with (index, image before preprocessing) in order, in the caller's thread.
+        on_corrupt: called likewise with (index, error) for an image that cannot be decoded, then left
+            out; without it the first such error is raised.
 
     Raises:
         RequestError: an image that cannot be read, resized or stacked, with its place and set.
@@ -52,10 +56,15 @@ def batches(
     collected: list[np.ndarray | Tensor] = []
     prepared = _in_order(images, preprocessing, batch_size, workers, keep_raw=on_image is not None)
     try:
-        for index, (raw, ready) in enumerate(prepared):
+        for index, one in enumerate(prepared):
+            if isinstance(one, UnreadableImage):
+                if on_corrupt is None:
+                    raise one
+                on_corrupt(index, one)
+                continue
             if on_image is not None:
-                on_image(index, raw)
-            collected.append(ready)
+                on_image(index, one.raw)
+            collected.append(one.ready)
             if len(collected) == batch_size:
                 yield _collate(collected, preprocessing, images, index)
                 collected = []
@@ -68,25 +77,31 @@ def batches(
 def image_shape(split: Split) -> tuple[int, int, int] | None:
     """Return the (C, H, W) that all images share, judged by at most 64 evenly spread; None when sizes differ.
 
-    C is 1 when all of them are grey, else 3; float tensors (C, H, W) say it themselves.
+    C is 1 when all of them are grey, else 3; float tensors (C, H, W) say it themselves. Images that cannot be
+    decoded have no say: the pass over all images names the first of them, or leaves them out.
     """
     shapes = set()
     for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 64), dtype=np.int64)):
-        image = split.images[int(index)]
-        if isinstance(image, Tensor):
-            shapes.add(tuple(image.shape))
-        else:
-            eight_bit = as_eight_bit(image)
-            shapes.add((1 if eight_bit.mode == "L" else 3, eight_bit.height, eight_bit.width))
+        with suppress(UnreadableImage), naming(split.images, int(index)):
+            shapes.add(_shape(split.images[int(index)]))
+    if not shapes:
+        return None
     channels = max(shape[0] for shape in shapes)
     sizes = {shape[1:] for shape in shapes}
     size = sizes.pop()
     return None if sizes or len(size) != 2 else (channels, *size)
 
 
+def _shape(image: Any) -> tuple[int, ...]:
+    if isinstance(image, Tensor):
+        return tuple(image.shape)
+    eight_bit = as_eight_bit(image)
+    return 1 if eight_bit.mode == "L" else 3, eight_bit.height, eight_bit.width
+
+
 def _in_order(
     images: Images, preprocessing: Preprocessing | None, batch_size: int, workers: int, keep_raw: bool
-) -> Generator[_Prepared, None, None]:
+) -> Generator[_Prepared | UnreadableImage, None, None]:
     starts = range(0, len(images), CHUNK)
     if workers == 0:
         for start in starts:
@@ -108,29 +123,29 @@ def _in_order(
 
 def _prepare(
     images: Images, preprocessing: Preprocessing | None, start: int, keep_raw: bool
-) -> list[_Prepared]:
+) -> list[_Prepared | UnreadableImage]:
     stop = min(start + CHUNK, len(images))
     return [_prepare_one(images, preprocessing, index, keep_raw) for index in range(start, stop)]
 
 
 def _prepare_one(
     images: Images, preprocessing: Preprocessing | None, index: int, keep_raw: bool
-) -> _Prepared:
-    place = place_of(images, index)
+) -> _Prepared | UnreadableImage:
     try:
-        image = images[index]
-        if isinstance(image, Tensor):
-            return _Prepared(image if keep_raw else None, image.to(torch.float32))
-        if preprocessing is None:
-            raise RequestError(
-                "the network has no preprocessing and the image is no float tensor; give mean, std, size"
-            )
-        return _Prepared(image if keep_raw else None, fit_image(image, preprocessing))
-    except MemoryError:
-        raise
-    except Exception as error:  # a user's Dataset raises what it likes
-        said = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        raise RequestError(said if said.startswith(place) else f"{place}: {said}") from error
+        with naming(images, index):
+            return _ready(images[index], preprocessing, keep_raw)
+    except UnreadableImage as error:
+        return error
+
+
+def _ready(image: Any, preprocessing: Preprocessing | None, keep_raw: bool) -> _Prepared:
+    if isinstance(image, Tensor):
+        return _Prepared(image if keep_raw else None, image.to(torch.float32))
+    if preprocessing is None:
+        raise RequestError(
+            "the network has no preprocessing and the image is no float tensor; give mean, std, size"
+        )
+    return _Prepared(image if keep_raw else None, fit_image(image, preprocessing))
 
 
 def _collate(

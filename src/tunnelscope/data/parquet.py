@@ -1,6 +1,5 @@
 """Local parquet: one file, or a folder of shards named after their splits, as the hub lays them out."""
 
-import re
 from functools import partial
 from pathlib import Path
 
@@ -8,35 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunnelscope.data.labelled import canonical
+from tunnelscope.data.labelled import group_shards
 from tunnelscope.data.sniff import looks_like
 from tunnelscope.data.tables import Table
 from tunnelscope.errors import RequestError
 
 
 def find_splits(path: Path) -> dict[str, list[Path]]:
-    """Return a file's or folder's parquet files by split, in order; the empty name is files that name none.
-
-    A split's name is a word of the file's path (`train-00000-of-00002.parquet`, `text/train/0000.parquet`) or
-    what stands before the shard's number (`extra-00000-of-00001.parquet`). A lone file is one split.
-    """
+    """Return a file's or folder's parquet files by split (`split_name`); a lone file is one split."""
     if path.is_file():
         return {"": [path]}
-    splits: dict[str, list[Path]] = {}
-    for file in sorted(path.rglob("*.parquet")):
-        inside = file.relative_to(path)
-        if file.is_file() and not any(part.startswith(".") for part in inside.parts):
-            splits.setdefault(_split_name(inside), []).append(file)
-    return splits
-
-
-def _split_name(path: Path) -> str:
-    for part in reversed([*path.parts[:-1], path.stem]):
-        for word in re.split(r"[^A-Za-z]+", part):
-            if canonical(word):
-                return canonical(word) or ""
-    shard = re.fullmatch(r"(.+)-\d+-of-\d+", path.stem)
-    return shard[1] if shard else ""
+    return group_shards((file for file in path.rglob("*.parquet") if file.is_file()), path)
 
 
 def open_split(name: str, files: list[Path]) -> Table:

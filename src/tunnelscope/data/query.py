@@ -20,6 +20,7 @@ class Options:
     max_samples: int | None = None
     size: int | None = None
     config: str | None = None
+    group: str | None = None
 
 
 _NAMES = tuple(field.name for field in fields(Options))

@@ -54,7 +54,7 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
         if lacking:
             has = _list(table.schema.names)
             raise RequestError(f"{key}: the {table.name} split lacks column {lacking[0]!r}; it has: {has}")
-    columns = [_checked_labels(table, label, key) for table in tables]
+    columns = [_checked(table, label, key, "labels", "label") for table in tables]
     names = _class_names(schema, label)
     if any(_class_names(table.schema, label) != names for table in tables[1:]):
         raise RequestError(
@@ -69,9 +69,10 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
         labels = [_values(column) for column in columns]
         for table, values in zip(tables, labels, strict=True):
             _check_range(values, names, label, f"{key} ({table.name})" if table.name else key)
+    groups = _groups(tables, options.group, key) if options.group else [None] * len(tables)
     parts = [
-        Part(table.name, values, partial(_read_images, table, image, key))
-        for table, values in zip(tables, labels, strict=True)
+        Part(table.name, values, partial(_read_images, table, image, key), group)
+        for table, values, group in zip(tables, labels, groups, strict=True)
     ]
     return Labelled(names, tuple(parts), tuple(notes))
 
@@ -164,13 +165,14 @@ def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) and integers else None
 
 
-def _checked_labels(table: Table, column: str, key: str) -> pa.ChunkedArray:
+def _checked(table: Table, column: str, key: str, what: str, option: str) -> pa.ChunkedArray:
+    """Read a column of integers or strings: labels or groups."""
     kind = table.schema.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or _is_text(kind) or pa.types.is_boolean(kind)):
         raise RequestError(
-            f"column {column!r} of {key} holds {kind}; labels are integers or strings (?label=COLUMN)"
+            f"column {column!r} of {key} holds {kind}; {what} are integers or strings (?{option}=COLUMN)"
         )
     values = table.column(column, None)
     if pa.types.is_dictionary(values.type):
@@ -178,11 +180,20 @@ def _checked_labels(table: Table, column: str, key: str) -> pa.ChunkedArray:
     if values.null_count:
         row = pc.index(values.is_null(), True).as_py()
         raise RequestError(
-            f"{key}: {values.null_count} labels in column {column!r} are null, the first in row {row}"
+            f"{key}: {values.null_count} {what} in column {column!r} are null, the first in row {row}"
         )
     if not len(values):
         raise RequestError(f"{key}: the {table.name or 'only'} split is empty; it needs rows")
     return values
+
+
+def _groups(tables: Sequence[Table], column: str, key: str) -> list[np.ndarray]:
+    """Read what each row belongs to, numbered over all splits."""
+    for table in tables:
+        if column not in table.schema.names:
+            raise unknown_name("column", column, table.schema.names, f"group= names a column of {key}.")
+    values = [_checked(table, column, key, "groups", "group") for table in tables]
+    return number_values([_values(column) for column in values])[1]
 
 
 def _is_text(kind: pa.DataType) -> bool:

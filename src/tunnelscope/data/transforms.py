@@ -22,6 +22,8 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+MOST_PIXELS = 1 << 28  # of a resized image before the crop: 800 MB in RGB
+
 DIRECT_SIZE = (
     64  # square images are resized straight to targets up to this side: a crop would cost the object
 )
@@ -149,6 +151,11 @@ def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     width, height = _resized_size(image.width, image.height, preprocessing)
     if (width, height) == image.size:
         return image
+    if width * height > MOST_PIXELS:
+        raise RequestError(
+            f"it is {image.width} × {image.height} pixels, too narrow to be resized by its short side "
+            f"({width} × {height} pixels before the crop); crop or remove it"
+        )
     return image.resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
 
 

@@ -1,0 +1,52 @@
+"""Whether a probe can be fitted on one split's classes and read on the other's, and what to doubt then."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunnelscope.errors import RequestError
+
+SHOWN = 5  # classes named in a warning
+
+
+def check_classes(
+    train: np.ndarray, test: np.ndarray, class_names: Sequence[str], key: str
+) -> tuple[str, ...]:
+    """Return a warning for each way in which the splits' classes differ.
+
+    Args:
+        train: labels of the training rows, (n,) int64.
+        test: labels of the test rows, (m,) int64.
+        class_names: by label.
+        key: the set, for messages.
+
+    Raises:
+        RequestError: fewer than 2 classes to fit, or no class that is in both splits.
+    """
+    count = len(class_names)
+    fitted = np.bincount(train, minlength=count) > 0
+    read = np.bincount(test, minlength=count) > 0
+    if fitted.sum() < 2:
+        raise RequestError(
+            f"{key}: {class_names[int(train[0])]} is the only class in the training rows; "
+            "a probe needs at least 2"
+        )
+    if not (fitted & read).any():
+        raise RequestError(
+            f"{key}: no class has both training and test rows; "
+            "choose splits of the same classes (?split=FIT,READ)"
+        )
+    warnings = []
+    for is_lacking, said in (
+        (fitted & ~read, "without test rows, accuracies say nothing of them"),
+        (read & ~fitted, "without training rows, so all their test rows count as errors"),
+        (~fitted & ~read, "without any rows, though chance counts them"),
+    ):
+        if is_lacking.any():
+            warnings.append(f"{_classes(np.flatnonzero(is_lacking), class_names)} {said}")
+    return tuple(warnings)
+
+
+def _classes(labels: np.ndarray, names: Sequence[str]) -> str:
+    shown = ", ".join(str(names[label]) for label in labels[:SHOWN]) + (", …" if len(labels) > SHOWN else "")
+    return f"{len(labels)} of {len(names)} classes ({shown}) are"
