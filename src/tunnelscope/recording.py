@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import quantiles
 from typing import Any
 
@@ -16,20 +16,23 @@ from tunnelscope.data import (
     DataSet,
     Fingerprint,
     Split,
+    Tokenisation,
     as_split,
     batches,
     image_shape,
     load_data,
     place_of,
+    token_batches,
 )
 from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.features import Pooling, pool_2x2
-from tunnelscope.layers import ReadPoint, example_input, points_of
+from tunnelscope.layers import ReadPoint, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.weights import one_line
 from tunnelscope.trace import first_tensor, trace_forward
 
-INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
+INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map; of a text encoder its embeddings
+Rows = slice | Tensor  # which rows of a split: a range, or their numbers (b,) int64
 Progress = Callable[[int], None]  # told how many images were just done
 StageProgress = Callable[[str, int, int], None]  # told the stage in words, done and total
 
@@ -42,6 +45,7 @@ class Recorded:
     labels: Tensor
     logits: Tensor | None
     fingerprint: str
+    warnings: tuple[str, ...] = ()  # about the split, such as texts that were cut off
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,16 @@ class Recorder:
 
     network: Network
     points: list[ReadPoint]
-    poolings: dict[str, Pooling]
+    poolings: dict[str, Pooling]  # by layer; by INPUT where layer 0 is read in the network
     flops: int  # of the whole network, for one image
-    example: Tensor  # one preprocessed image, for timing
+    example: Tensor  # one preprocessed image, or text of 16 tokens, for timing
     device: torch.device
     batch_size: int
     workers: int
+    embedding: ReadPoint | None = None  # where a text encoder's layer 0 is read; None: it is the input
 
     def record(self, split: Split, progress: Progress | None = None, name: str = "images") -> Recorded:
-        """Send a split's images through the network once and keep every layer's features.
+        """Send a split's images or texts through the network once and keep every layer's features.
 
         Args:
             name: of the split, for messages.
@@ -68,6 +73,7 @@ class Recorder:
                 layer gives values that are not finite.
             MachineError: the device has too little memory.
         """
+        check_reads(self.network, split)
         count = len(split.images)
         fingerprint = Fingerprint()
         features = {
@@ -75,23 +81,17 @@ class Recorder:
             **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
         }
         logits: Tensor | None = None
-        done = 0
-        stream = batches(
-            split.images,
-            self.network.preprocessing,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            on_image=lambda index, image: fingerprint.update(image, int(split.labels[index])),
-        )
-        for batch in stream:
-            rows = slice(done, done + len(batch))
-            _check_finite(batch, split, done, name)
+        warnings: list[str] = []
+
+        def seen(index: int, item: Any) -> None:
+            fingerprint.update(item, int(split.labels[index]))
+
+        for rows, batch in self._batches(split, name, seen, warnings.append):
             pooled, output = self._forward(batch, name)
             for layer, values in pooled.items():
                 features[layer] = _written(features[layer], rows, values, count)
             if output is not None:
                 logits = _written(logits, rows, output, count)
-            done += len(batch)
             if progress:
                 progress(len(batch))
         return Recorded(
@@ -99,16 +99,44 @@ class Recorder:
             torch.as_tensor(np.asarray(split.labels), dtype=torch.int64),
             logits,
             fingerprint.hexdigest(),
+            tuple(warnings),
         )
 
+    def _batches(
+        self, split: Split, name: str, on_item: Callable[[int, Any], None], warn: Callable[[str], None]
+    ) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield ready inputs and which rows of the split they are: pixels in order, tokens by length."""
+        preparation = self.network.preprocessing
+        if isinstance(preparation, Tokenisation):
+            yield from token_batches(
+                split.images,
+                preparation,
+                batch_size=self.batch_size,
+                max_length=split.max_length,
+                on_text=on_item,
+                warn=warn,
+            )
+            return
+        done = 0
+        for batch in batches(
+            split.images, preparation, batch_size=self.batch_size, workers=self.workers, on_image=on_item
+        ):
+            _check_finite(batch, split, done, name)
+            yield slice(done, done + len(batch)), batch
+            done += len(batch)
+
     def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
-        pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
+        points, pixels = self.points, {}
+        if self.embedding is not None:
+            points = [self.embedding, *points]
+        else:
+            pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
         try:
-            with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
+            with torch.inference_mode(), reading(self.network.module, points, self.poolings) as pooled:
                 output = first_tensor(self.network.module(_on_device(batch, self.device)))
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                f"out of memory on {self.device} with {len(batch)} images at once; lower --batch-size"
+                f"out of memory on {self.device} with {len(batch)} rows at once; lower --batch-size"
             ) from error
         except Exception as error:
             if batch.shape[1:] == self.example.shape[1:]:  # it has taken such an input before
@@ -161,9 +189,15 @@ def make_recorder(
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
-    poolings = {point.name: Pooling(point, pool, seed) for point in points}
+    embedding = None
+    if isinstance(network.preprocessing, Tokenisation):
+        if pool == "flatten":
+            raise RequestError("--pool flatten needs inputs of one shape, texts differ in length; use mean")
+        embedding = replace(embedding_point(trace), name=INPUT)
+    read = points if embedding is None else [embedding, *points]
+    poolings = {point.name: Pooling(point, pool, seed) for point in read}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
-    return Recorder(network, points, poolings, trace.flops, example, target, size, workers)
+    return Recorder(network, points, poolings, trace.flops, example, target, size, workers, embedding)
 
 
 def recorder_for(
@@ -185,7 +219,18 @@ def recorder_for(
         model = load_network(
             model, weights=weights, image_shape=image_shape(split), classes=classes, seed=seed
         )
+    check_reads(model, split)
     return make_recorder(model, seed=seed, shape=ready_shape(split), **settings)
+
+
+def check_reads(network: Network, split: Split) -> None:
+    """Refuse texts for a network that reads images, and images for one that reads texts."""
+    reads = "texts" if isinstance(network.preprocessing, Tokenisation) else "images"
+    if split.kind == reads:
+        return
+    reads, held = ("text", "images") if reads == "texts" else ("images", "text")
+    name = place_of(split.images, 0).partition(" of ")[2] or "the data"
+    raise RequestError(f"{network.source} reads {reads}; {name} holds {held}; give data that holds {reads}")
 
 
 def record(
@@ -207,9 +252,9 @@ def record(
     Args:
         model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
         images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
-            of PIL images, a torch data set, or a data set's name (then `split` says which half).
+            of PIL images or texts, a torch data set, or a data set's name (then `split` says which half).
         layers: `blocks`, `convs`, `all`, a name, a list of names, or a regular expression.
-        pool: `auto`, `2x2`, `avg` or `flatten`.
+        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
 
     Returns:
         {layer name: (n, width) float32}, in the order of the forward pass.
@@ -238,14 +283,14 @@ def record_both(
     recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None
 ) -> tuple[Recorded, Recorded]:
     """Record a data set's training and test split, progress counted over both."""
-    total = len(dataset.train) + len(dataset.test)
+    total, kind = len(dataset.train) + len(dataset.test), dataset.train.kind
     done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
         if notify:
-            notify(f"{dataset.key}: images through the network", done, total)
+            notify(f"{dataset.key}: {kind} through the network", done, total)
 
     return (
         recorder.record(dataset.train, count, f"{dataset.key} (train)"),
@@ -265,18 +310,19 @@ def reading(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that the forward pass inside the block fills with each layer's pooled features."""
     modules = dict(module.named_modules())
-    wanted: dict[str, dict[int, ReadPoint]] = {}
+    wanted: dict[str, list[ReadPoint]] = {}
     for point in points:
-        wanted.setdefault(point.module, {})[point.call] = point
+        wanted.setdefault(point.module, []).append(point)
     pooled: dict[str, Tensor] = {}
     calls = dict.fromkeys(wanted, 0)
 
     def hook(name: str):
         def read(_module: nn.Module, _inputs: tuple, output: object) -> None:
             calls[name] += 1
-            point = wanted[name].get(calls[name])
             tensor = first_tensor(output)
-            if point is not None and tensor is not None:
+            for point in wanted[name]:
+                if point.call != calls[name] or tensor is None:
+                    continue
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next
                 values = poolings[point.name](tensor).to("cpu", torch.float32)
                 pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
@@ -367,6 +413,8 @@ def choose_device(device: str) -> torch.device:
 def _example(network: Network, shape: tuple[int, ...] | None) -> Tensor:
     if shape is not None:
         return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    if isinstance(network.preprocessing, Tokenisation):
+        return network.preprocessing.example()
     if network.preprocessing is None:
         raise RequestError(
             f"the input size of {network.source} is not known (no images, or images of several sizes); "
@@ -400,7 +448,7 @@ def _on_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, memory_format=layout)
 
 
-def _written(store: Tensor | None, rows: slice, values: Tensor, count: int) -> Tensor:
+def _written(store: Tensor | None, rows: Rows, values: Tensor, count: int) -> Tensor:
     if store is None:
         store = torch.empty(count, values.shape[1])
     store[rows] = values

@@ -37,7 +37,14 @@ def table_rows(
 
 def _place(recorder: Recorder, name: str) -> dict[str, Any]:
     if name == INPUT:
-        return {"layer": INPUT, "layer_index": 0, "depth_fraction": 0.0, "read_point": "input", "pool": "2x2"}
+        is_input = recorder.embedding is None
+        return {
+            "layer": INPUT,
+            "layer_index": 0,
+            "depth_fraction": 0.0,
+            "read_point": "input" if is_input else "embedding",
+            "pool": "2x2" if is_input else recorder.poolings[INPUT].name,
+        }
     point = next(point for point in recorder.points if point.name == name)
     return {
         "layer": name,

@@ -5,6 +5,7 @@ from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.images import place_of
 from tunnelscope.data.load import load_data, unique_keys
 from tunnelscope.data.loader import batches, image_shape
+from tunnelscope.data.text import Tokenisation, token_batches
 from tunnelscope.data.transforms import Preprocessing, preprocess
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "Images",
     "Preprocessing",
     "Split",
+    "Tokenisation",
     "as_split",
     "batches",
     "image_shape",
     "load_data",
     "place_of",
     "preprocess",
+    "token_batches",
     "unique_keys",
 ]

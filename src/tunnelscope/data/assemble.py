@@ -40,7 +40,7 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     for role, part, part_rows in zip(("train", "test"), parts, rows, strict=True):
         taken, said = _choose_rows(part, part_rows, options, seed, f"{key}: the {role} split")
         notes += [f"{role}: {words}" for words in said]
-        splits.append(_split(part.read(taken), new_label[part.labels[taken]], options.size))
+        splits.append(_split(part.read(taken), new_label[part.labels[taken]], options, key))
     present = len(np.unique(splits[0].labels))
     if present < 2:
         only_class = names[chosen[int(splits[0].labels[0])]]
@@ -60,7 +60,8 @@ def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:
         splits[role] = split
         if len(split) > max_samples:
             rows = balanced_rows(split.labels, max_samples, seed)
-            splits[role] = Split(ChosenImages(split.images, rows), split.labels[rows])
+            chosen = ChosenImages(split.images, rows)
+            splits[role] = replace(split, images=chosen, labels=split.labels[rows])
             notes.append(f"{role}: {_fewer(max_samples, len(split), seed)}")
     return replace(data, train=splits["train"], test=splits["test"], notes=tuple(notes))
 
@@ -86,5 +87,10 @@ def _fewer(count: int, of: int, seed: int) -> str:
     return f"{count:,} of {of:,} rows, balanced by class, seed {seed}"
 
 
-def _split(images: Images, labels: np.ndarray, size: int | None) -> Split:
-    return Split(ResizedImages(images, size) if size else images, labels)
+def _split(images: Images, labels: np.ndarray, options: Options, key: str) -> Split:
+    split = Split(images, labels, options.max_length)
+    if options.size and split.kind == "texts":
+        raise RequestError(f"size= is for images; {key} holds texts, leave it out or say max_length=TOKENS")
+    if options.max_length and split.kind == "images":
+        raise RequestError(f"max_length= is for texts; {key} holds images, leave it out or say size=PIXELS")
+    return replace(split, images=ResizedImages(images, options.size)) if options.size else split

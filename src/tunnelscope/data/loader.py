@@ -68,11 +68,13 @@ def batches(
 def image_shape(split: Split) -> tuple[int, int, int] | None:
     """Return the (C, H, W) that all images share, judged by at most 64 evenly spread; None when sizes differ.
 
-    C is 1 when all of them are grey, else 3; float tensors (C, H, W) say it themselves.
+    C is 1 when all of them are grey, else 3; float tensors (C, H, W) say it themselves. Texts have none.
     """
     shapes = set()
     for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 64), dtype=np.int64)):
         image = split.images[int(index)]
+        if isinstance(image, str):
+            return None
         if isinstance(image, Tensor):
             shapes.add(tuple(image.shape))
         else:
