@@ -229,7 +229,8 @@ def check_reads(network: Network, split: Split) -> None:
     if split.kind == reads:
         return
     reads, held = ("text", "images") if reads == "texts" else ("images", "text")
-    name = place_of(split.images, 0).partition(" of ")[2] or "the data"
+    origin = place_of(split.images, 0).partition(" of ")[2]
+    name = "the data" if origin in ("", "images", "texts") else origin
     raise RequestError(f"{network.source} reads {reads}; {name} holds {held}; give data that holds {reads}")
 
 

@@ -145,7 +145,7 @@ def test_what_is_cut_off_or_empty_is_counted():
 
 
 def test_a_text_that_gives_no_token_is_named():
-    with pytest.raises(RequestError, match="text 1 of the data gives no token: ''; take the row out"):
+    with pytest.raises(RequestError, match="text 1 of texts gives no token: ''; take the row out"):
         next(token_batches(as_split(["a", ""]).images, LETTERS, batch_size=2))
 
 

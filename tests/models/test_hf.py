@@ -315,6 +315,8 @@ def test_texts_and_images_do_not_go_into_each_others_networks(encoder, tmp_path,
     ended = tunnelscope("scan", f"hf:{encoder}", "--ood", "sklearn:digits", "--out", tmp_path / "run")
     assert (ended.code, ended.out) == (2, "")
     assert f"hf:{encoder} reads text; digits holds images; give data that holds text" in ended.err
+    with pytest.raises(RequestError, match="reads text; the data holds images"):
+        ts.record(f"hf:{encoder}", torch.zeros(2, 3, 8, 8))
     with pytest.raises(RequestError, match="reads text; digits holds images"):
         ts.scan(f"hf:{encoder}", id=texts, ood="sklearn:digits")
 

@@ -50,7 +50,8 @@ def as_split(images: Any) -> Split:
     if isinstance(images, tuple) and len(images) == 2:
         part = read_parts({"": images}, "images").parts[0]
         return Split(part.read(np.arange(len(part.labels))), part.labels)
-    read = _array_images(images, "the data")
+    is_texts = isinstance(images, list) and bool(images) and isinstance(images[0], str)
+    read = _array_images(images, "texts" if is_texts else "images")
     return Split(read, np.zeros(len(read), dtype=np.int64))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.hub_access import hub_asked_once
 from tunnelscope.models.weights import load_weights, one_line
 
 SETTINGS = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, preprocessing
@@ -51,18 +52,19 @@ def no_folder(path: Path) -> RequestError:
 def downloaded(name: str, with_weights: bool) -> Path:
     """Download a model's settings and safetensors, never its code or pickles, and return their folder."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     patterns = [*SETTINGS, *(WEIGHTS if with_weights else ())]
+    why = ""
     try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns))
+        with hub_asked_once() as why:
+            folder = Path(snapshot_download(name, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise RequestError(
             f"no model {name} on the hub, or no access to it: {one_line(error)[:200]}"
         ) from error
     except Exception as error:  # the library hands on whatever its parts raise
-        offline = isinstance(error, LocalEntryNotFoundError)
-        reason = "the hub cannot be reached" if offline else one_line(error)[:200]
+        reason = why or one_line(error)[:200]
         raise MachineError(
             f"the files of hf:{name} cannot be had ({reason}); give a local folder with config.json instead"
         ) from error
