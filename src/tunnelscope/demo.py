@@ -40,7 +40,7 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     network = load_network(
         MODEL, weights="random", image_shape=(1, 8, 8), classes=len(dataset.class_names), seed=seed
     )
-    assert network.preprocessing is not None  # zoo networks always have one
+    assert isinstance(network.preprocessing, Preprocessing)  # zoo networks always have one
     images, labels = as_tensors(dataset.train, network.preprocessing)
     module = network.module.requires_grad_(True).train()
     with threads_for(BATCH * 256 * 256):

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tunnelscope.errors import unknown_name
+from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.layers import ReadPoint
 from tunnelscope.randomness import named_generator
 
-POOLS = ("auto", "2x2", "avg", "flatten")
+POOLS = ("auto", "2x2", "avg", "flatten", "mean", "cls", "last")
 MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
 
 
@@ -17,8 +17,9 @@ class Pooling:
 
     `auto` and `2x2` average a map into 2×2 cells (a map of 2×2 or less is flattened); `avg`
     averages the whole map; `flatten` keeps every number, of more than 8,000 a fixed random 8,000.
-    Tokens are averaged over the patches (class, register and distillation tokens left out) unless
-    flattened; vectors stay as they are.
+    Tokens are averaged over the patches or the text's tokens (class, register and distillation tokens
+    left out) unless flattened, or unless `cls` or `last` takes the first or the last one; vectors stay as
+    they are. `mean` averages whatever there is, a map or tokens.
 
     Args:
         point: the layer, with the shape of its tensor.
@@ -26,7 +27,7 @@ class Pooling:
         seed: of the columns that `flatten` keeps; the same layer keeps the same columns.
 
     Raises:
-        RequestError: `choice` is no pooling.
+        RequestError: `choice` is no pooling, or none for this layer.
     """
 
     def __init__(self, point: ReadPoint, choice: str = "auto", seed: int = 0):
@@ -34,6 +35,10 @@ class Pooling:
             raise unknown_name("pooling", choice, POOLS)
         self.shape = point.shape
         self.prefix_tokens = point.prefix_tokens
+        if choice in ("cls", "last") and len(point.shape) != 2:
+            raise RequestError(
+                f"--pool {choice} takes one token, but layer {point.name} gives no tokens; use auto or mean"
+            )
         self.name = _resolved(point.shape, choice)
         self.columns: Tensor | None = None
         width = self(torch.zeros(1, *point.shape)).shape[1]
@@ -49,6 +54,8 @@ class Pooling:
             return flat if self.columns is None else flat[:, self.columns.to(flat.device)]
         if self.name == "none":
             return tensor
+        if self.name in ("cls", "last"):
+            return tensor[:, 0 if self.name == "cls" else -1]
         if self.name == "mean tokens":
             return tensor[:, self.prefix_tokens :].mean(dim=1)
         if _channels_last(self.shape):
@@ -77,8 +84,8 @@ def _resolved(shape: tuple[int, ...], choice: str) -> str:
     if choice == "flatten" or len(shape) > 3:
         return "flatten"
     if len(shape) == 2:
-        return "mean tokens"
-    if choice == "avg":
+        return choice if choice in ("cls", "last") else "mean tokens"
+    if choice in ("avg", "mean"):
         return "avg"
     return "2x2"
 

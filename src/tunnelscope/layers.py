@@ -11,7 +11,7 @@ from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.trace import Call, Trace
 
 SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
-BETWEEN_STAGES = re.compile(r"downsample|reduction|transition|shortcut", re.IGNORECASE)
+BETWEEN_STAGES = re.compile(r"downsampl|reduction|transition|shortcut", re.IGNORECASE)
 HINT = "`tunnelscope layers MODEL --layers all` lists every one."
 
 
@@ -98,6 +98,8 @@ def _blocks(trace: Trace) -> list[ReadPoint]:
     """Residual and transformer blocks, and the conv+norm+activation groups outside of them."""
     block_names = _block_modules(trace)
     blocks = [call for call in trace.readable if call.module in block_names]
+    if blocks and trace.reads_tokens:  # embeddings are layer 0, and a pooler reads one token after the last
+        return [_point(call, "block") for call in blocks]
     inside = tuple(f"{name}." for name in block_names)
     groups = [
         call
@@ -197,6 +199,20 @@ def _point(call: Call, kind: str) -> ReadPoint:
         parameters=call.parameters,
         flops=call.flops,
     )
+
+
+def embedding_point(trace: Trace) -> ReadPoint:
+    """Where a text encoder's embeddings are read: the module that gives the first block its input.
+
+    Raises:
+        RequestError: no block is found, or its input comes from no module.
+    """
+    block_names = _block_modules(trace)
+    blocks = [call for call in trace.readable if call.module in block_names]
+    given = [call for call in trace.readable if blocks and call.output_id == blocks[0].input_id]
+    if not given:
+        raise RequestError("no embeddings found in this network: no module gives its first block an input")
+    return _point(given[-1], "embedding")
 
 
 def _prefix_tokens(module: nn.Module) -> int:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import quantiles
 from typing import Any
 
@@ -17,21 +17,24 @@ from tunnelscope.data import (
     Fingerprint,
     Skipped,
     Split,
+    Tokenisation,
     as_split,
     batches,
     image_shape,
     load_data,
     place_of,
+    token_batches,
 )
 from tunnelscope.data.images import UnreadableImage, naming
 from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.features import Pooling, pool_2x2
-from tunnelscope.layers import ReadPoint, example_input, points_of
+from tunnelscope.layers import ReadPoint, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.weights import one_line
 from tunnelscope.trace import first_tensor, trace_forward
 
-INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
+INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map; of a text encoder its embeddings
+Rows = slice | Tensor  # which rows of a split: a range, or their numbers (b,) int64
 Progress = Callable[[int], None]  # told how many images were just done
 StageProgress = Callable[[str, int, int], None]  # told the stage in words, done and total
 
@@ -45,6 +48,7 @@ class Recorded:
     logits: Tensor | None
     fingerprint: str
     skipped: Skipped | None = None  # images that could not be decoded: the features have no rows for them
+    warnings: tuple[str, ...] = ()  # about the split, such as texts that were cut off
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,25 @@ class Recorder:
 
     network: Network
     points: list[ReadPoint]
-    poolings: dict[str, Pooling]
+    poolings: dict[str, Pooling]  # by layer; by INPUT where layer 0 is read in the network
     flops: int  # of the whole network, for one image
-    example: Tensor  # one preprocessed image, for timing
+    example: Tensor  # one preprocessed image, or text of 16 tokens, for timing
     device: torch.device
     batch_size: int
     workers: int
     skip_corrupt: bool = False  # leave images out that cannot be decoded
 
+    embedding: ReadPoint | None = None  # where a text encoder's layer 0 is read; None: it is the input
+
     @property
     def input_pool(self) -> str:
-        """How layer 0, the preprocessed pixels, is pooled: maps as `2x2`, vectors as they are."""
+        """How layer 0 is pooled: preprocessed pixels as `2x2`, vectors as they are, tokens as the layers."""
+        if self.embedding is not None:
+            return self.poolings[INPUT].name
         return {2: "none", 4: "2x2"}.get(self.example.dim(), "flatten")
 
     def record(self, split: Split, progress: Progress | None = None, name: str = "images") -> Recorded:
-        """Send a split's images through the network once and keep every layer's features.
+        """Send a split's images or texts through the network once and keep every layer's features.
 
         Args:
             name: of the split, for messages.
@@ -77,6 +85,7 @@ class Recorder:
                 layer gives values that are not finite.
             MachineError: the device has too little memory.
         """
+        check_reads(self.network, split)
         count = len(split.images)
         fingerprint, skipped = Fingerprint(), Skipped(count)
         features = {
@@ -84,45 +93,76 @@ class Recorder:
             **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
         }
         logits: Tensor | None = None
-        done = 0
-        stream = batches(
-            split.images,
-            self.network.preprocessing,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            on_image=lambda index, image: fingerprint.update(image, int(split.labels[index])),
-            on_corrupt=skipped.add if self.skip_corrupt else None,
-        )
-        for batch in stream:
-            rows = slice(done, done + len(batch))
-            _check_finite(batch, split, done, name)
+        warnings: list[str] = []
+
+        def seen(index: int, item: Any) -> None:
+            fingerprint.update(item, int(split.labels[index]))
+
+        for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
             pooled, output = self._forward(batch, name)
             for layer, values in pooled.items():
                 features[layer] = _written(features[layer], rows, values, count)
             if output is not None:
                 logits = _written(logits, rows, output, count)
-            done += len(batch)
             if progress:
                 progress(len(batch))
         if progress and skipped.rows:
             progress(len(skipped.rows))
         labels = np.delete(np.asarray(split.labels), skipped.rows)
         return Recorded(
-            {name: values[:done] for name, values in features.items() if values is not None},
+            {layer: values[: len(labels)] for layer, values in features.items() if values is not None},
             torch.as_tensor(labels, dtype=torch.int64),
-            None if logits is None else logits[:done],
+            None if logits is None else logits[: len(labels)],
             fingerprint.hexdigest(),
             skipped,
+            tuple(warnings),
         )
 
+    def _batches(
+        self,
+        split: Split,
+        name: str,
+        on_item: Callable[[int, Any], None],
+        skipped: Skipped,
+        warn: Callable[[str], None],
+    ) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield ready inputs and which rows of the split they are: pixels in order, tokens by length."""
+        preparation = self.network.preprocessing
+        if isinstance(preparation, Tokenisation):
+            yield from token_batches(
+                split.images,
+                preparation,
+                batch_size=self.batch_size,
+                max_length=split.max_length,
+                on_text=on_item,
+                warn=warn,
+            )
+            return
+        done = 0
+        for batch in batches(
+            split.images,
+            preparation,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_image=on_item,
+            on_corrupt=skipped.add if self.skip_corrupt else None,
+        ):
+            _check_finite(batch, split, done, name)
+            yield slice(done, done + len(batch)), batch
+            done += len(batch)
+
     def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
-        pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
+        points, pixels = self.points, {}
+        if self.embedding is not None:
+            points = [self.embedding, *points]
+        else:
+            pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
         try:
-            with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
+            with torch.inference_mode(), reading(self.network.module, points, self.poolings) as pooled:
                 output = first_tensor(self.network.module(_on_device(batch, self.device)))
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                f"out of memory on {self.device} with {len(batch)} images at once; lower --batch-size"
+                f"out of memory on {self.device} with {len(batch)} rows at once; lower --batch-size"
             ) from error
         except Exception as error:
             if batch.shape[1:] == self.example.shape[1:]:  # it has taken such an input before
@@ -177,9 +217,17 @@ def make_recorder(
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
-    poolings = {point.name: Pooling(point, pool, seed) for point in points}
+    embedding = None
+    if isinstance(network.preprocessing, Tokenisation):
+        if pool == "flatten":
+            raise RequestError("--pool flatten needs inputs of one shape, texts differ in length; use mean")
+        embedding = replace(embedding_point(trace), name=INPUT)
+    read = points if embedding is None else [embedding, *points]
+    poolings = {point.name: Pooling(point, pool, seed) for point in read}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
-    return Recorder(network, points, poolings, trace.flops, example, target, size, workers, skip_corrupt)
+    return Recorder(
+        network, points, poolings, trace.flops, example, target, size, workers, skip_corrupt, embedding
+    )
 
 
 def recorder_for(
@@ -201,7 +249,19 @@ def recorder_for(
         model = load_network(
             model, weights=weights, image_shape=image_shape(split), classes=classes, seed=seed
         )
+    check_reads(model, split)
     return make_recorder(model, seed=seed, shape=ready_shape(split), **settings)
+
+
+def check_reads(network: Network, split: Split) -> None:
+    """Refuse texts for a network that reads images, and images for one that reads texts."""
+    reads = "texts" if isinstance(network.preprocessing, Tokenisation) else "images"
+    if split.kind == reads:
+        return
+    reads, held = ("text", "images") if reads == "texts" else ("images", "text")
+    origin = place_of(split.images, 0).partition(" of ")[2]
+    name = "the data" if origin in ("", "images", "texts") else origin
+    raise RequestError(f"{network.source} reads {reads}; {name} holds {held}; give data that holds {reads}")
 
 
 def record(
@@ -223,9 +283,9 @@ def record(
     Args:
         model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
         images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
-            of PIL images, a torch data set, or a data set's name (then `split` says which half).
+            of PIL images or texts, a torch data set, or a data set's name (then `split` says which half).
         layers: `blocks`, `convs`, `all`, a name, a list of names, or a regular expression.
-        pool: `auto`, `2x2`, `avg` or `flatten`.
+        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
 
     Returns:
         {layer name: (n, width) float32}, in the order of the forward pass.
@@ -254,14 +314,14 @@ def record_both(
     recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None
 ) -> tuple[Recorded, Recorded]:
     """Record a data set's training and test split, progress counted over both."""
-    total = len(dataset.train) + len(dataset.test)
+    total, kind = len(dataset.train) + len(dataset.test), dataset.train.kind
     done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
         if notify:
-            notify(f"{dataset.key}: images through the network", done, total)
+            notify(f"{dataset.key}: {kind} through the network", done, total)
 
     return (
         recorder.record(dataset.train, count, f"{dataset.key} (train)"),
@@ -283,18 +343,19 @@ def reading(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that the forward pass inside the block fills with each layer's pooled features."""
     modules = dict(module.named_modules())
-    wanted: dict[str, dict[int, ReadPoint]] = {}
+    wanted: dict[str, list[ReadPoint]] = {}
     for point in points:
-        wanted.setdefault(point.module, {})[point.call] = point
+        wanted.setdefault(point.module, []).append(point)
     pooled: dict[str, Tensor] = {}
     calls = dict.fromkeys(wanted, 0)
 
     def hook(name: str):
         def read(_module: nn.Module, _inputs: tuple, output: object) -> None:
             calls[name] += 1
-            point = wanted[name].get(calls[name])
             tensor = first_tensor(output)
-            if point is not None and tensor is not None:
+            for point in wanted[name]:
+                if point.call != calls[name] or tensor is None:
+                    continue
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next
                 values = poolings[point.name](tensor).to("cpu", torch.float32)
                 pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
@@ -385,6 +446,8 @@ def choose_device(device: str) -> torch.device:
 def _example(network: Network, shape: tuple[int, ...] | None) -> Tensor:
     if shape is not None:
         return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    if isinstance(network.preprocessing, Tokenisation):
+        return network.preprocessing.example()
     if network.preprocessing is None:
         raise RequestError(
             f"the input size of {network.source} is not known (no images, or images of several sizes); "
@@ -418,7 +481,7 @@ def _on_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, memory_format=layout)
 
 
-def _written(store: Tensor | None, rows: slice, values: Tensor, count: int) -> Tensor:
+def _written(store: Tensor | None, rows: Rows, values: Tensor, count: int) -> Tensor:
     if store is None:
         store = torch.empty(count, values.shape[1])
     store[rows] = values

@@ -32,8 +32,14 @@ def table_rows(
 
 def _place(recorder: Recorder, name: str) -> dict[str, Any]:
     if name == INPUT:
-        at_input = {"layer_index": 0, "depth_fraction": 0.0, "read_point": "input"}
-        return {"layer": INPUT, **at_input, "pool": recorder.input_pool}
+        is_input = recorder.embedding is None
+        return {
+            "layer": INPUT,
+            "layer_index": 0,
+            "depth_fraction": 0.0,
+            "read_point": "input" if is_input else "embedding",
+            "pool": recorder.input_pool,
+        }
     point = next(point for point in recorder.points if point.name == name)
     return {
         "layer": name,

@@ -26,6 +26,7 @@ from tunnelscope.recording import (
     Recorded,
     Recorder,
     StageProgress,
+    check_reads,
     choose_device,
     ready_shape,
     record_both,
@@ -87,7 +88,7 @@ def scan(
             result in memory.
         weights: `pretrained`, `random` or a file.
         layers: `blocks`, `convs`, `all`, names or a regular expression.
-        pool: `auto`, `2x2`, `avg` or `flatten`.
+        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
         tolerance: certified relative gap at which an exact probe is done.
         seeds: how many probe seeds, `seed` and the ones after it.
@@ -147,7 +148,7 @@ def choices(network: Network, sources: list[DataSet]) -> list[str]:
     if network.preprocessing is not None and any(ready_shape(dataset.train) is None for dataset in sources):
         lines.append(f"{network.source}: {network.preprocessing.describe()}")
     for dataset in sources:
-        rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+        rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test {dataset.train.kind}"
         is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
         source = "" if is_told else f", from {dataset.source}"
         lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes{source}")
@@ -164,6 +165,8 @@ def examine(
         train, test = record_both(recorder, dataset, notify)
     findings = Findings(leave_out(dataset, train.skipped, test.skipped), role, names)
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    for split, recorded in (("train", train), ("test", test)):
+        findings.warnings.extend(f"{dataset.key} ({split}): {line}" for line in recorded.warnings)
     if role == "id":
         findings.network_correct = _network_correct(test, dataset)
     with clock.stage("probes"):
@@ -317,6 +320,8 @@ def _load_model(
         workers=workers,
         skip_corrupt=skip_corrupt,
     )
+    for dataset in sources[1:]:
+        check_reads(recorder.network, dataset.train)
     return recorder.network, recorder
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tunnelscope import __version__, tunnel
+from tunnelscope.data import Preprocessing
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
@@ -238,9 +239,8 @@ def _model(recorder: Recorder) -> dict[str, Any]:
         "weights": network.weights,
         "parameters": network.parameters,
         "flops": recorder.flops,
-        "preprocessing": None
-        if preprocessing is None
-        else vars(preprocessing),  # of images; see ready_inputs
+        # of images or texts; see ready_inputs
+        "preprocessing": None if preprocessing is None else preprocessing.as_dict(),
     }
 
 
@@ -307,7 +307,8 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
 
 def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
     network = recorder.network
-    return next_step(network.loadable, network.weights_file, layer, settings.pool, settings.seed)
+    items = "images" if recorder.embedding is None else "texts"
+    return next_step(network.loadable, network.weights_file, layer, settings.pool, settings.seed, items)
 
 
 def _warnings(
@@ -340,10 +341,11 @@ def _set_warnings(found: Findings, recorder: Recorder) -> list[str]:
     warnings = []
     if len(dataset.test) < FEW_TEST_ROWS:
         warnings.append(
-            f"{dataset.key} has {len(dataset.test)} test images: accuracies are known to about "
+            f"{dataset.key} has {len(dataset.test)} test {dataset.test.kind}: accuracies are known to about "
             f"±{100 / len(dataset.test) ** 0.5:.0f} points"
         )
-    if preprocessing is not None and preprocessing.normalises and ready_shape(dataset.train) is not None:
+    normalises = isinstance(preprocessing, Preprocessing) and preprocessing.normalises
+    if preprocessing and normalises and ready_shape(dataset.train) is not None:
         warnings.append(
             f"{dataset.key} holds floats, taken as ready inputs: the network's preprocessing "
             f"({preprocessing.describe()}) is not applied to them"

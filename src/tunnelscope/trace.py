@@ -49,6 +49,7 @@ class Trace:
     modules: dict[str, nn.Module]
     calls: list[Call] = field(default_factory=list)
     output_shape: tuple[int, ...] = ()
+    reads_tokens: bool = False  # the input is the numbers of a text's tokens
 
     @cached_property
     def readable(self) -> list[Call]:
@@ -126,7 +127,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
 
     Args:
         module: the network, in eval mode; its parameters are not changed.
-        example: (1, …), on the network's device.
+        example: (1, …), on the network's device; int64 where the network reads tokens.
 
     Raises:
         RequestError: the forward pass raises; the message names the input's shape.
@@ -163,12 +164,13 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
             output = module(example)
         except Exception as error:
             shape = "×".join(map(str, example.shape[1:]))
-            raise RequestError(
-                f"the network cannot take an image of shape {shape}: {type(error).__name__}: {error}"
-            ) from error
+            what = (
+                f"an image of shape {shape}" if example.is_floating_point() else f"a text of {shape} tokens"
+            )
+            raise RequestError(f"the network cannot take {what}: {type(error).__name__}: {error}") from error
     total = Counter(entry["module"] for entry in observed)
     seen: Counter[str] = Counter()
-    trace = Trace(modules)
+    trace = Trace(modules, reads_tokens=not example.is_floating_point())
     for entry in observed:
         seen[entry["module"]] += 1
         trace.calls.append(Call(**entry, number=seen[entry["module"]], calls=total[entry["module"]]))
@@ -224,7 +226,7 @@ def _is_unit(module: nn.Module) -> bool:
 
 def _role(module: nn.Module) -> str:
     kind = type(module).__name__
-    if "Norm" in kind and not kind.startswith("Conv"):
+    if "Norm" in kind and not (kind.startswith("Conv") and next(module.children(), None) is not None):
         # timm's BatchNormAct2d holds its activation inside
         return "activation" if any("act" in name for name in _acting_children(module)) else "norm"
     if isinstance(module, (nn.MultiheadAttention, nn.modules.conv._ConvNd, nn.Linear)):

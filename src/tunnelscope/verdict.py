@@ -96,8 +96,10 @@ def _percent(number: dict[str, float | None]) -> str:
     return f"{100 * number['value']:.1f} % [{100 * number['low']:.1f}–{100 * number['high']:.1f}]"
 
 
-def next_step(model: str | None, weights: str | None, layer: str, pool: str, seed: int = 0) -> list[str]:
-    """Three lines of Python that take features at a layer from one's own images.
+def next_step(
+    model: str | None, weights: str | None, layer: str, pool: str, seed: int = 0, items: str = "images"
+) -> list[str]:
+    """Three lines of Python that take features at a layer from one's own images or texts.
 
     Args:
         model: the network's name as it can be loaded again; None for a module given from Python.
@@ -112,5 +114,5 @@ def next_step(model: str | None, weights: str | None, layer: str, pool: str, see
     return [
         "import tunnelscope as ts",
         network,
-        f'features = ts.record(network, images, layers="{layer}"{pooled})["{layer}"]  # (n, width)',
+        f'features = ts.record(network, {items}, layers="{layer}"{pooled})["{layer}"]  # (n, width)',
     ]

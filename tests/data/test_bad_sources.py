@@ -178,9 +178,9 @@ def test_impossible_labels_are_refused(tmp_path, labels, options, words):
 def test_columns_that_cannot_be_found_are_listed(tmp_path):
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "text.parquet")
-    with pytest.raises(RequestError, match=r"no image column .* it has: text, label"):
-        load_data(str(tmp_path / "text.parquet"))
+    pq.write_table(pa.table({"age": [1.0], "label": [0]}), tmp_path / "ages.parquet")
+    with pytest.raises(RequestError, match=r"no column of images .* or texts .* it has: age, label"):
+        load_data(str(tmp_path / "ages.parquet"))
     image = pa.array([encode(pixels_of(0, 0))] * 3)
     write_parquet(tmp_path / "two.parquet", [0, 1, 0], extra={"mask": image})
     with pytest.raises(RequestError, match="several image columns: img, mask; choose one with"):

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from planted_images import NAMES, TRAIN, encode, pixels_of, write_folders, write_parquet
 
@@ -51,6 +52,11 @@ def data(tmp_path, monkeypatch):
     write_folders(tmp_path / "data" / "flat", {"ant": 5, "bee": 5})
     for name in ("train-000", "train-001", "test-000"):
         write_shard(tmp_path / "data" / "shards" / f"{name}.tar", [0, 1, 2, 3, 4] * 3)
+    folder = tmp_path / "data" / "questions"
+    folder.mkdir()
+    for split in ("train", "test"):
+        texts = {"text": [f"what is {label}?" for label in TRAIN], "label": [f"c{label}" for label in TRAIN]}
+        pq.write_table(pa.table(texts), folder / f"{split}-00000-of-00001.parquet")
     patients = {"patient": pa.array([f"p{row // 2}" for row in range(24)])}
     write_parquet(tmp_path / "data" / "grouped.parquet", TRAIN * 2, names=NAMES, extra=patients)
     original, folder = datasets.load_dataset, str(tmp_path / "data" / "pets")

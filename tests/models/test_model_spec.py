@@ -80,8 +80,8 @@ def refusal(source: str) -> str:
     ("source", "message"),
     [
         (
-            "hf:bert",
-            r"no kind of model named 'hf'; there are: timm, torchvision, zoo, file\.py\. Write timm:NAME",
+            "keras:bert",
+            r"no kind of model named 'keras'; there are: timm, torchvision, hf, zoo, file\.py\.",
         ),
         ("tim:resnet18", r"no kind of model named 'tim'; nearest: timm\."),
         ("resnet18", r"'resnet18' does not say where the network comes from\. Write timm:NAME"),

@@ -25,7 +25,7 @@ weights = click.option(
     "--weights",
     metavar="pretrained|random|FILE",
     help="Which weights: the library's own, random ones, or a .safetensors/.pth file. "
-    "[default: pretrained for timm and torchvision, random for zoo and file.py]",
+    "[default: pretrained for timm, torchvision and hf, random for zoo and file.py]",
 )
 layers = click.option(
     "--layers",
@@ -39,8 +39,9 @@ pool = click.option(
     "--pool",
     default="auto",
     show_default=True,
-    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten"]),
-    help="How a layer's map becomes features: 2×2 cells, its average, or every number (at most 8,000).",
+    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "last"]),
+    help="How a layer's output becomes features: 2×2 cells of a map, its average, every number (at most "
+    "8,000); of tokens the mean, the first (cls) or the last.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")

@@ -61,7 +61,8 @@ def scan(
     """Probe every layer of MODEL on its own and on other data; say where its tunnel starts,
     what it costs, and which layer to take.
 
-    MODEL: timm:NAME, torchvision:NAME, zoo:NAME or file.py:function, with arguments as a query.
+    MODEL: timm:NAME, torchvision:NAME, hf:NAME_OR_FOLDER, zoo:NAME or file.py:function, with
+    arguments as a query.
     DATA: a parquet file or folder, class folders, tar shards, a hub id, or sklearn:digits.
 
     Example: tunnelscope scan timm:resnet18 --id data/cifar10 --ood data/cifar100 --out runs/r18

@@ -6,6 +6,7 @@ from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.images import place_of
 from tunnelscope.data.load import load_data, unique_keys
 from tunnelscope.data.loader import batches, image_shape
+from tunnelscope.data.text import Tokenisation, token_batches
 from tunnelscope.data.transforms import Preprocessing, preprocess
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Preprocessing",
     "Skipped",
     "Split",
+    "Tokenisation",
     "as_split",
     "batches",
     "image_shape",
@@ -22,5 +24,6 @@ __all__ = [
     "load_data",
     "place_of",
     "preprocess",
+    "token_batches",
     "unique_keys",
 ]

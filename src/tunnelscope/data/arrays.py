@@ -19,6 +19,7 @@ class ArrayImages:
 
     def __init__(self, images: Any, origin: str) -> None:
         self.images, self.origin = images, origin
+        self.are_texts = type(images) in (list, tuple) and isinstance(images[0], str)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -27,8 +28,8 @@ class ArrayImages:
         return as_image(self.images[index])
 
     def place(self, index: int) -> str:
-        """Say which image that is."""
-        return f"image {index} of {self.origin}"
+        """Say which image or text that is."""
+        return f"{'text' if self.are_texts else 'image'} {index} of {self.origin}"
 
 
 def as_split(images: Any) -> Split:
@@ -36,8 +37,8 @@ def as_split(images: Any) -> Split:
 
     Args:
         images: a Split; a torch Dataset; floats that are ready inputs (n, C, H, W) or (n, d); uint8
-            (n, H, W[, C]) or (n, C, H, W); a list of PIL images; or a tuple (images, labels). Labels are 0
-            where none are given.
+            (n, H, W[, C]) or (n, C, H, W); a list of PIL images or of texts; or a tuple (images, labels).
+            Labels are 0 where none are given.
 
     Raises:
         RequestError: what is none of these, or is empty.
@@ -50,7 +51,8 @@ def as_split(images: Any) -> Split:
     if isinstance(images, tuple) and len(images) == 2:
         part = read_parts({"": images}, "images").parts[0]
         return Split(part.read(np.arange(len(part.labels))), part.labels)
-    read = _array_images(images, "images")
+    is_texts = isinstance(images, list) and bool(images) and isinstance(images[0], str)
+    read = _array_images(images, "texts" if is_texts else "images")
     return Split(read, np.zeros(len(read), dtype=np.int64))
 
 

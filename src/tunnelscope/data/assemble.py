@@ -43,7 +43,7 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     for role, part, part_rows in zip(("train", "test"), parts, rows, strict=True):
         taken, said = _choose_rows(part, part_rows, options, seed, f"{key}: the {role} split")
         notes += [f"{role}: {words}" for words in said]
-        splits.append(_split(part, taken, new_label, options.size))
+        splits.append(_split(part, taken, new_label, options, key))
     if options.size:
         notes.append(f"images resized to {options.size} × {options.size} on reading")
     class_names = tuple(names[index] for index in chosen)
@@ -79,7 +79,8 @@ def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:
 def take_rows(split: Split, rows: np.ndarray) -> Split:
     """Return some rows of a split, in the order given, (n,) int64."""
     groups = None if split.groups is None else split.groups[rows]
-    return Split(ChosenImages(split.images, rows), split.labels[rows], groups)
+    chosen = ChosenImages(split.images, rows)
+    return replace(split, images=chosen, labels=split.labels[rows], groups=groups)
 
 
 def _cut(part: Part, rows: np.ndarray, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +133,12 @@ def _fewer(count: int, of: int, seed: int) -> str:
     return f"{count:,} of {of:,} rows, balanced by class, seed {seed}"
 
 
-def _split(part: Part, rows: np.ndarray, new_label: np.ndarray, size: int | None) -> Split:
+def _split(part: Part, rows: np.ndarray, new_label: np.ndarray, options: Options, key: str) -> Split:
     images = part.read(rows)
     groups = None if part.groups is None else part.groups[rows]
-    return Split(ResizedImages(images, size) if size else images, new_label[part.labels[rows]], groups)
+    split = Split(images, new_label[part.labels[rows]], groups, options.max_length)
+    if options.size and split.kind == "texts":
+        raise RequestError(f"size= is for images; {key} holds texts, leave it out or say max_length=TOKENS")
+    if options.max_length and split.kind == "images":
+        raise RequestError(f"max_length= is for texts; {key} holds images, leave it out or say size=PIXELS")
+    return replace(split, images=ResizedImages(images, options.size)) if options.size else split

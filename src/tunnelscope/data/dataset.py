@@ -1,4 +1,4 @@
-"""A labelled set of images with a train and a test split, and the fingerprint of what is in it."""
+"""A labelled set of images or texts with a train and a test split, and the fingerprint of what is in it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from tunnelscope.errors import RequestError
 class Images(Protocol):
     """Images by number: a PIL image, a uint8 array (H, W[, C]), or a float tensor: a ready model input.
 
-    A sequence may also have `place(index) -> str`, which says in words which image that is.
+    Or texts, each a string. A sequence may also have `place(index) -> str`, which says in words which one
+    that is.
     """
 
     def __len__(self) -> int:
@@ -28,15 +29,17 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the class of each, counted from 0, int64 (n,).
+    """Images or texts and the class of each, counted from 0, int64 (n,).
 
     Args:
-        groups: what each image belongs to (a patient, a video), numbered, int64 (n,), where `group=` says so.
+        groups: what each item belongs to (a patient, a video), numbered, int64 (n,), where `group=` says so.
+        max_length: tokens of a text to be read, where `max_length=` says it.
     """
 
     images: Images
     labels: np.ndarray
     groups: np.ndarray | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -46,6 +49,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def kind(self) -> str:
+        """What the items are: "images" or "texts"."""
+        try:
+            return "texts" if isinstance(self.images[0], str) else "images"
+        except Exception:  # a damaged image, which is named (or left out) when the split is read
+            return "images"
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class DataSet:
 
 
 class Fingerprint:
-    """SHA-256 over decoded images and labels in order, taken as they pass.
+    """SHA-256 over decoded images, or texts, and labels in order, taken as they pass.
 
     Two sets with the same pixels and labels in the same order have the same fingerprint, whatever file format
     or colour mode holds them: palettes are resolved, transparency is dropped, (H, W, 1) is (H, W).
@@ -86,7 +97,11 @@ class Fingerprint:
         self._hash = hashlib.sha256()
 
     def update(self, image: Any, label: int) -> None:
-        """Add the next image (PIL image, uint8 array or float tensor) and its label."""
+        """Add the next image (PIL image, uint8 array or float tensor) or text, and its label."""
+        if isinstance(image, str):
+            encoded = image.encode("utf-8", "surrogatepass")
+            self._hash.update(f"text {len(encoded)} {int(label)}\n".encode() + encoded)
+            return
         if isinstance(image, torch.Tensor):
             pixels = image.detach().cpu().to(torch.float32).numpy()
         else:

@@ -52,15 +52,15 @@ def load_data(
     seed: int = 0,
     announce: Callable[[str], None] | None = None,
 ) -> DataSet:
-    """Load a labelled set of images.
+    """Load a labelled set of images or texts.
 
     Rows are chosen before anything is decoded; images are decoded when they are used.
 
     Args:
         source: parquet or tar (WebDataset) shards, by file, folder or pattern; a folder of class folders; a
-            hub id; `sklearn:digits`; each with a query
-            (`?split=&label=&image=&classes=&per_class=&max_samples=&size=&config=&group=`); a DataSet; a
-            torch Dataset; a pair (images, labels) of arrays; or {"train": …, "test": …} of Datasets or pairs.
+            hub id; `sklearn:digits`; each with a query (`?split=&label=&image=&text=&classes=&per_class=
+            &max_samples=&size=&max_length=&config=&group=`); a DataSet; a torch Dataset; a pair (images,
+            labels) of arrays or lists; or {"train": …, "test": …} of Datasets or pairs.
         label: label column, where the query names none.
         image: image column, where the query names none.
         max_samples: rows per split, balanced by class, where the query says nothing.
@@ -196,7 +196,7 @@ def _read_hub(hub_id: str, hint: str, options: Options) -> Labelled:
 
 
 def _refuse_columns(options: Options, key: str) -> None:
-    for name in ("label", "image", "config", "group"):
+    for name in ("label", "image", "text", "config", "group"):
         if getattr(options, name) is not None:
             raise RequestError(f"{name}= is for parquet and hub sets; {key} has no columns, leave it out")
 

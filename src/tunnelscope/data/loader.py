@@ -83,7 +83,10 @@ def image_shape(split: Split) -> tuple[int, int, int] | None:
     shapes = set()
     for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 64), dtype=np.int64)):
         with suppress(UnreadableImage), naming(split.images, int(index)):
-            shapes.add(_shape(split.images[int(index)]))
+            item = split.images[int(index)]
+            if isinstance(item, str):
+                return None
+            shapes.add(_shape(item))
     if not shapes:
         return None
     channels = max(shape[0] for shape in shapes)

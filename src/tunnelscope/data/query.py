@@ -15,12 +15,14 @@ class Options:
     split: tuple[str, ...] = ()
     label: str | None = None
     image: str | None = None
+    text: str | None = None
     classes: tuple[str, ...] = ()
     per_class: int | None = None
     max_samples: int | None = None
     size: int | None = None
     config: str | None = None
     group: str | None = None
+    max_length: int | None = None
 
 
 _NAMES = tuple(field.name for field in fields(Options))
@@ -47,7 +49,7 @@ def parse_query(query: str, source: str) -> Options:
             raise RequestError(f"{source}: {name}= has no value; write {name}=VALUE or leave it out")
         if name in ("split", "classes"):
             values[name] = tuple(unquote(part).strip() for part in text.split(",") if part.strip())
-        elif name in ("per_class", "max_samples", "size"):
+        elif name in ("per_class", "max_samples", "size", "max_length"):
             values[name] = positive(name, unquote(text))
         else:
             values[name] = unquote(text)

@@ -1,6 +1,6 @@
-"""Images and labels in Arrow columns: the one form in which parquet files and the hub arrive.
+"""Images or texts, and labels, in Arrow columns: the one form in which parquet files and the hub arrive.
 
-Which column holds images and which labels is found in the schema, with the feature types that the Hugging
+Which column holds them and which the labels is found in the schema, with the feature types that the Hugging
 Face library writes into it (metadata key `huggingface`), or named by the user.
 """
 
@@ -19,6 +19,7 @@ from tunnelscope.data.dataset import Images
 from tunnelscope.data.images import EncodedImages
 from tunnelscope.data.labelled import Labelled, Part, number_values
 from tunnelscope.data.query import Options
+from tunnelscope.data.text import TextColumn
 from tunnelscope.errors import RequestError, unknown_name
 
 
@@ -40,17 +41,17 @@ class Table:
 
 
 def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled:
-    """Find the image and the label column and read the labels; images are read when rows are chosen.
+    """Find the image or text column and the label column and read the labels; the rest when rows are chosen.
 
     Raises:
         RequestError: a column that is missing or unknown, labels that are no integers or strings, null, or
             outside the class names.
     """
     schema = tables[0].schema
-    image = _image_column(schema, options.image, key)
-    label = _label_column(schema, options.label, image, key)
+    content, read = _content_column(schema, options, key)
+    label = _label_column(schema, options.label, content, key)
     for table in tables[1:]:
-        lacking = [name for name in (image, label) if name not in table.schema.names]
+        lacking = [name for name in (content, label) if name not in table.schema.names]
         if lacking:
             has = _list(table.schema.names)
             raise RequestError(f"{key}: the {table.name} split lacks column {lacking[0]!r}; it has: {has}")
@@ -61,6 +62,8 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
             f"{key}: the splits' class names in column {label!r} differ; choose one with ?split=NAME"
         )
     notes = [f"label column: {label}"]
+    if read is _read_texts:
+        notes.insert(0, f"text column: {content}")
     if names is None:
         names, labels = number_values([_values(column) for column in columns])
         if pa.types.is_integer(columns[0].type) and names != tuple(map(str, range(len(names)))):
@@ -71,7 +74,7 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
             _check_range(values, names, label, f"{key} ({table.name})" if table.name else key)
     groups = _groups(tables, options.group, key) if options.group else [None] * len(tables)
     parts = [
-        Part(table.name, values, partial(_read_images, table, image, key), group)
+        Part(table.name, values, partial(read, table, content, key), group)
         for table, values, group in zip(tables, labels, groups, strict=True)
     ]
     return Labelled(names, tuple(parts), tuple(notes))
@@ -80,6 +83,46 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
 def _read_images(table: Table, column: str, key: str, rows: np.ndarray) -> Images:
     origin = f"{key} ({table.name})" if table.name else key
     return EncodedImages(table.column(column, rows), rows, origin, table.folder)
+
+
+def _read_texts(table: Table, column: str, key: str, rows: np.ndarray) -> Images:
+    origin = f"{key} ({table.name})" if table.name else key
+    return TextColumn(table.column(column, rows), rows, origin)
+
+
+def _content_column(schema: pa.Schema, options: Options, key: str) -> tuple[str, Callable[..., Images]]:
+    """Find the column that is read, and how: images where there are any, unless a text column is named."""
+    if options.text is not None and options.image is not None:
+        raise RequestError(f"{key}: text= and image= both name a column; a network reads one, leave one out")
+    texts = _text_columns(schema, options.label)
+    if options.text is not None:
+        return _text_column(schema, options.text, texts, key), _read_texts
+    has_images = any(_holds_images(field, _features(schema)) for field in schema)
+    if options.image is None and not has_images and texts:
+        return _text_column(schema, None, texts, key), _read_texts
+    return _image_column(schema, options.image, key), _read_images
+
+
+def _text_columns(schema: pa.Schema, label: str | None) -> list[str]:
+    """Columns of strings that are no labels."""
+    labels = (label,) if label is not None else ("label", "fine_label")
+    return [field.name for field in schema if _is_text(field.type) and field.name not in labels]
+
+
+def _text_column(schema: pa.Schema, wanted: str | None, found: Sequence[str], key: str) -> str:
+    if wanted is None:
+        usual = [name for name in ("text", "sentence") if name in found]
+        if not usual and len(found) > 1:
+            raise RequestError(
+                f"{key} has several text columns: {_list(found)}; choose one with ?text=COLUMN"
+            )
+        return usual[0] if usual else found[0]
+    if wanted not in schema.names:
+        raise unknown_name("column", wanted, schema.names, f"text= names the text column of {key}.")
+    if not _is_text(schema.field(wanted).type):
+        held = schema.field(wanted).type
+        raise RequestError(f"column {wanted!r} of {key} holds {held}, not text; text columns: {_list(found)}")
+    return wanted
 
 
 def _image_column(schema: pa.Schema, wanted: str | None, key: str) -> str:
@@ -95,7 +138,8 @@ def _image_column(schema: pa.Schema, wanted: str | None, key: str) -> str:
         return wanted
     if not found:
         raise RequestError(
-            f"{key} has no image column (binary, or struct of bytes and path); it has: {_list(schema.names)}"
+            f"{key} has no column of images (binary, or struct of bytes and path) or texts (string); "
+            f"it has: {_list(schema.names)}"
         )
     if len(found) > 1:
         raise RequestError(f"{key} has several image columns: {_list(found)}; choose one with ?image=COLUMN")
@@ -123,8 +167,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _label_column(schema: pa.Schema, wanted: str | None, image: str, key: str) -> str:
-    others = [name for name in schema.names if name != image]
+def _label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
+    others = [name for name in schema.names if name != content]
     if wanted is not None:
         if wanted not in others:
             raise unknown_name("column", wanted, others, f"label= names the label column of {key}.")
@@ -136,7 +180,9 @@ def _label_column(schema: pa.Schema, wanted: str | None, image: str, key: str) -
     if len(labelled) == 1:
         return labelled[0]
     if not others:
-        raise RequestError(f"{key} has no label column, only {image!r}; add a column of integers or strings")
+        raise RequestError(
+            f"{key} has no label column, only {content!r}; add a column of integers or strings"
+        )
     what = (
         f"several class-label columns: {_list(labelled)}"
         if labelled

@@ -7,6 +7,7 @@ threads and `normalise` once a batch, which gives the same numbers.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,10 @@ class Preprocessing:
         kind = "RGB" if self.channels == 3 else "grey"
         crop = f", crop {self.crop_pct:g}" if self.crop_pct < 1 else ""
         return f"{kind} {self.size[0]}×{self.size[1]} ({self.interpolation}{crop}), mean {mean}, std {std}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a run's record keeps."""
+        return vars(self)
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
+from tunnelscope.data.transforms import Preprocessing
 from tunnelscope.errors import RequestError
 from tunnelscope.models.fit import fit_weights
+from tunnelscope.models.hf import build_hf
 from tunnelscope.models.network import Network, ready, seeded
 from tunnelscope.models.preprocessing import Overrides, carried_preprocessing, override
 from tunnelscope.models.pretrained import WITHOUT_HUB, build_timm, build_torchvision
@@ -30,10 +32,11 @@ def load_network(
     """Load a network with its weights and the preprocessing that belongs to it.
 
     Args:
-        model: `timm:NAME`, `torchvision:NAME`, `zoo:NAME` or `path/to/file.py:function`, each with
-            `?key=value&…` for constructor arguments and preprocessing; or a module, which is copied.
-        weights: "pretrained", "random" or the path of a file; by default pretrained for timm and
-            torchvision, random for the zoo and files, and as they are for a module.
+        model: `timm:NAME`, `torchvision:NAME`, `hf:NAME_OR_FOLDER`, `zoo:NAME` or
+            `path/to/file.py:function`, each with `?key=value&…` for constructor arguments (hf: values of
+            the configuration) and preprocessing; or a module, which is copied.
+        weights: "pretrained", "random" or the path of a file; by default pretrained for timm,
+            torchvision and hf, random for the zoo and files, and as they are for a module.
         image_shape: (channels, height, width) of the data it was trained on; the zoo's networks are made
             for it, other networks without an image size of their own take its height and width.
         classes: of that data; the zoo's networks are made for them.
@@ -51,7 +54,7 @@ def load_network(
     if not isinstance(model, str):
         raise RequestError(f"a model is a name or a torch.nn.Module, got a {type(model).__name__}")
     spec = parse_model(model)
-    is_hub = spec.kind in ("timm", "torchvision")
+    is_hub = spec.kind in ("timm", "torchvision", "hf")
     choice = choose_weights(weights, default="pretrained" if is_hub else "random")
     if choice == "pretrained" and not is_hub:
         raise RequestError(f"there are no pretrained weights of {model}; {WITHOUT_HUB}")
@@ -60,11 +63,13 @@ def load_network(
         network = build_timm(spec, choice == "pretrained", seed)
     elif spec.kind == "torchvision":
         network = build_torchvision(spec, choice == "pretrained", seed)
+    elif spec.kind == "hf":
+        network = build_hf(spec, choice, image_shape, seed)
     elif spec.kind == "zoo":
         network = build_zoo(spec, image_shape, classes, seed)
     else:
         network = build_file(spec, image_shape, seed)
-    if network.preprocessing:
+    if isinstance(network.preprocessing, Preprocessing):
         overridden = override(network.preprocessing, spec.overrides, repr(model))
         network = replace(network, preprocessing=overridden)
     ready(network.module, model)
@@ -75,11 +80,12 @@ def load_network(
 def loadable(spec: ModelSpec, network: Network, classes: int | None) -> str:
     """Write what the data decided (image size, channels, classes) into the model's name."""
     decided: dict[str, str] = {}
-    if spec.kind in ("zoo", "file.py") and network.preprocessing and not spec.overrides.size:
-        height, width = network.preprocessing.size
+    prepared = network.preprocessing if isinstance(network.preprocessing, Preprocessing) else None
+    if spec.kind in ("zoo", "file.py") and prepared and not spec.overrides.size:
+        height, width = prepared.size
         decided["size"] = str(height) if height == width else f"{height}x{width}"
-    if spec.kind == "zoo" and network.preprocessing:
-        decided["channels"] = str(network.preprocessing.channels)
+    if spec.kind == "zoo" and prepared:
+        decided["channels"] = str(prepared.channels)
         decided |= {"classes": str(classes)} if classes else {}
     added = "&".join(f"{key}={value}" for key, value in decided.items() if key not in spec.arguments)
     if not added:
@@ -100,7 +106,7 @@ def with_weights(network: Network, choice: str | Path, seed: int, drawn_by: str 
     Args:
         drawn_by: what gave the weights where no file and no pretrained ones are chosen.
     """
-    if choice == "pretrained":
+    if choice == "pretrained" or network.weights_file is not None:
         return network
     if choice != "random":
         fit_weights(network.module, load_weights(choice), choice)

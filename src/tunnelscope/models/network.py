@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from tunnelscope.data.text import Tokenisation
 from tunnelscope.data.transforms import Preprocessing
 from tunnelscope.errors import RequestError
 
@@ -22,14 +23,15 @@ class Network:
     """A network and what is known about it.
 
     `name` is short ("cifar_resnet56"), `source` what was asked for ("zoo:cifar_resnet56"), `weights` what was
-    loaded, in words; `preprocessing` is None where no image size is known; `warnings` are lines for the user.
+    loaded, in words; `preprocessing` is what is done to an image or a text, None where no image size is
+    known; `warnings` are lines for the user.
     `loadable` and `weights_file` load it again with no data at hand; None for a module given from Python.
     """
 
     name: str
     source: str
     module: nn.Module
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing | Tokenisation | None
     weights: str
     warnings: tuple[str, ...] = ()
     loadable: str | None = None

@@ -1,6 +1,7 @@
 """What a model's name says: where the network comes from, its arguments, what it does to images.
 
-`KIND:NAME?key=value&key=value`, where KIND is timm, torchvision or zoo, or `path/to/file.py:function?…`.
+`KIND:NAME?key=value&key=value`, where KIND is timm, torchvision, hf or zoo, or
+`path/to/file.py:function?…`.
 """
 
 import re
@@ -11,8 +12,8 @@ from urllib.parse import unquote
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.models.preprocessing import OVERRIDES, Overrides, Value, read_overrides
 
-KINDS = ("timm", "torchvision", "zoo", "file.py")
-HOW_TO_NAME = "Write timm:NAME, torchvision:NAME, zoo:NAME or path/to/file.py:FUNCTION."
+KINDS = ("timm", "torchvision", "hf", "zoo", "file.py")
+HOW_TO_NAME = "Write timm:NAME, torchvision:NAME, hf:NAME_OR_FOLDER, zoo:NAME or path/to/file.py:FUNCTION."
 
 INTEGER = re.compile(r"[+-]?\d+")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -53,7 +54,7 @@ def parse_model(source: str) -> ModelSpec:
     kind, colon, name = address.partition(":")
     if not colon:
         raise RequestError(f"{source!r} does not say where the network comes from. {HOW_TO_NAME}")
-    if kind not in KINDS[:3]:
+    if kind not in KINDS[:-1]:
         raise unknown_name("kind of model", kind, KINDS, HOW_TO_NAME)
     if not name:
         raise RequestError(f"{source!r} names no network after {kind!r}. {HOW_TO_NAME}")
