@@ -59,3 +59,17 @@ def demo_folder(tmp_path_factory) -> Path:
     train_demo(folder / "weights.safetensors")
     scan(MODEL, weights=str(folder / "weights.safetensors"), id=ID, ood=OOD, out=folder / "scan")
     return folder / "scan"
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """Folder of three tiny scans, `two`, `four` and `three` layers deep; the last has a data set less."""
+    from tunnelscope import scan
+
+    root = tmp_path_factory.mktemp("compared")
+    for name, depth in [("two", 2), ("four", 4), ("three", 3)]:
+        ood = {"fives": "sklearn:digits?classes=5-9"}
+        ood |= {"all": "sklearn:digits"} if name != "three" else {}
+        own, model = "sklearn:digits?classes=0-4", f"zoo:mlp?depth={depth}&width=16"
+        scan(model, id=own, ood=ood, probe="ridge", max_samples=300, out=root / name)
+    return root

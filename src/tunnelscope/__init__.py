@@ -15,6 +15,8 @@ _HOMES = {
     "record": "tunnelscope.recording",
     "load": "tunnelscope.results",
     "Scan": "tunnelscope.results",
+    "compare": "tunnelscope.comparing",
+    "Comparison": "tunnelscope.comparing",
     "probe": "tunnelscope.probes",
     "load_probe": "tunnelscope.probes",
     "LinearProbe": "tunnelscope.probes",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "DataSet",
     "LinearProbe",
     "MachineError",
@@ -39,6 +42,7 @@ __all__ = [
     "RequestError",
     "Scan",
     "TunnelscopeError",
+    "compare",
     "load",
     "load_data",
     "load_network",
@@ -49,6 +53,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from tunnelscope.comparing import Comparison, compare
     from tunnelscope.data import DataSet, Preprocessing, load_data
     from tunnelscope.errors import MachineError, RequestError, TunnelscopeError
     from tunnelscope.models import Network, load_network

@@ -56,13 +56,11 @@ def _about_other_data(
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
     readable = {key: reading["retained"] for key, reading in tunnel["ood"].items() if key not in at_chance}
-    unreadable = f"the probes on {_listed(sorted(set(tunnel['ood']) & set(at_chance)))} are at chance"
+    unreadable = f"the probes on {listed(sorted(set(tunnel['ood']) & set(at_chance)))} are at chance"
     if not readable:
         return f"What the layers after it cost on other data cannot be read: {unreadable}."
     last = layers[-1]["name"]
-    kept = _listed(
-        [f"{_percent(r)} on {key} ({_take(best_layer[key], last)})" for key, r in readable.items()]
-    )
+    kept = listed([f"{percent(r)} on {key} ({_take(best_layer[key], last)})" for key, r in readable.items()])
     fallen = sum(r["high"] is not None and r["high"] < 1 for r in readable.values())
     sure = "beyond" if fallen == len(readable) else f"on {fallen} of {len(readable)} sets beyond"
     strength = f"{_strength(tunnel['band'])}, {sure}" if fallen else "no tunnel beyond"
@@ -80,7 +78,8 @@ def _take(best: dict[str, Any], last: str) -> str:
     return f"take {'the last layer' if best['layer'] == last else best['layer']}{doubt}"
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """Words as a sentence lists them: "a, b and c"."""
     return ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1] if parts else ""
 
 
@@ -88,7 +87,8 @@ def _strength(band: str | None) -> str:
     return f"a {band} tunnel" if band in ("weak", "medium", "strong") else "a negligible tunnel"
 
 
-def _percent(number: dict[str, float | None]) -> str:
+def percent(number: dict[str, float | None]) -> str:
+    """A share with its interval: "84.5 % [82.7–86.5]"."""
     if number["value"] is None:
         return "an unknown share"
     if number["low"] is None or number["high"] is None:

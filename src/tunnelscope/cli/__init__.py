@@ -7,6 +7,7 @@ import warnings
 import click
 
 from tunnelscope import __version__
+from tunnelscope.cli.compare import compare
 from tunnelscope.cli.demo import demo
 from tunnelscope.cli.layers import layers
 from tunnelscope.cli.record import record
@@ -27,7 +28,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, report, demo):
+for command in (scan, layers, record, report, compare, demo):
     cli.add_command(command)
 
 

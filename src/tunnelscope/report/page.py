@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -37,29 +38,17 @@ def write_report(table: pd.DataFrame, run: dict[str, Any], path: Path | str) -> 
 
 def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     """The report's HTML."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     from tunnelscope.report.figures import build_figures
 
     frame = shared_frame(table, run)
     figures = build_figures(table, run)
     layers = layer_table(table, run, frame)
-    payload = {
-        "config": {
-            scheme: vega_config(scheme, len(frame.sets), frame.id_set is not None) for scheme in TOKENS
-        },
-        "paper": TOKENS["light"].paper,
-        "fileWidth": FILE_WIDTH,
-        "figures": {figure.key: figure_payload(figure) for figure in figures},
-        "tables": {"layers": {"columns": layers.csv_columns, "rows": layers.csv_rows}},
-        "name": file_name(str(run.get("run") or "scan")),
-    }
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["shorten"] = words.shorten
-    return environment.from_string(asset("report.html.j2")).render(
+    return render_template(
+        "report.html.j2",
+        figures,
+        colours=(len(frame.sets), frame.id_set is not None),
+        tables={"layers": {"columns": layers.csv_columns, "rows": layers.csv_rows}},
+        name=file_name(str(run.get("run") or "scan")),
         version=run.get("tunnelscope") or "",
         command=run.get("command") or "",
         title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),
@@ -68,16 +57,59 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
         key_figures=facts.key_figures(run, frame),
         ood_rows=facts.ood_rows(run),
         best_rows=facts.best_rows(run, frame),
-        figures=figures,
         layers=layers,
         what_was_run=facts.what_was_run(run),
         data_rows=facts.data_rows(run),
+    )
+
+
+def render_template(
+    template: str,
+    figures: Sequence[Figure],
+    *,
+    colours: tuple[int, bool],
+    tables: dict[str, Any],
+    name: str,
+    **context: Any,
+) -> str:
+    """A page from its template, with its figures and everything they need inside.
+
+    Args:
+        template: a file of templates/, which includes head.html.j2 and scripts.html.j2.
+        figures: the charts in the order of the page.
+        colours: how many things the charts tell apart by colour, and whether the first is an ID set.
+        tables: columns and rows of the tables that can be saved as CSV, by name.
+        name: what saved files are called first.
+        context: what else the template shows.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    payload = {
+        "config": {scheme: vega_config(scheme, *colours) for scheme in TOKENS},
+        "paper": TOKENS["light"].paper,
+        "fileWidth": FILE_WIDTH,
+        "figures": {figure.key: figure_payload(figure) for figure in figures},
+        "tables": tables,
+        "name": name,
+    }
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shorten"] = words.shorten
+    return environment.get_template(template).render(
+        figures=figures,
         tokens={scheme: tokens.css() for scheme, tokens in TOKENS.items()},
         font=Markup(FONT),
         css=Markup(asset("report.css")),
         payload=Markup(script_json(payload)),
         vega=Markup(script_safe(vega_bundle())),
         script=Markup(script_safe(asset("report.js"))),
+        **context,
     )
 
 

@@ -63,17 +63,22 @@ def shown_sets(frame: Frame) -> alt.Parameter:
 
 def set_colour(frame: Frame) -> alt.Color:
     """Colour by data set, with the legend above the chart in as many columns as fit."""
-    column = 38 + 6.6 * min(24, max((len(key) for key in frame.sets), default=1))
-    legend = alt.Legend(
+    legend = columned_legend(frame.sets)
+    return alt.Color("dataset:N", scale=alt.Scale(domain=list(frame.sets)), legend=legend)
+
+
+def columned_legend(names: Sequence[str], offset: int = 44) -> alt.Legend:
+    """A legend above the chart in as many columns as fit."""
+    column = 38 + 6.6 * min(24, max((len(name) for name in names), default=1))
+    return alt.Legend(
         orient="top",
         title=None,
         labelLimit=180,
-        offset=44,
+        offset=offset,
         symbolOpacity=1,
         direction="horizontal",
         columns=alt.ExprRef(f"max(1, floor(width / {column}))"),
     )
-    return alt.Color("dataset:N", scale=alt.Scale(domain=list(frame.sets)), legend=legend)
 
 
 def set_shape(frame: Frame) -> alt.Shape:
