@@ -1,17 +1,16 @@
 """Find the places in a network where features can be read, in the order of a real forward pass."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.blocks import block_calls, group_ends, is_shortcut
 from tunnelscope.trace import Call, Trace, trace_forward
 
-SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
-BETWEEN_STAGES = re.compile(r"downsample|reduction|transition|shortcut", re.IGNORECASE)
 HINT = "`tunnelscope layers MODEL --layers all` lists every one."
 
 
@@ -33,6 +32,7 @@ class ReadPoint:
     shape: tuple[int, ...]
     parameters: int
     flops: int
+    value: int = 0  # the tensor, as the trace numbers it; 0 where there was none
     prefix_tokens: int = 0  # class, register and distillation tokens that stand before the patches
 
 
@@ -104,19 +104,8 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
 
 def _blocks(trace: Trace) -> list[ReadPoint]:
     """Residual and transformer blocks, and the conv+norm+activation groups outside of them."""
-    block_names = _block_modules(trace)
-    blocks = [call for call in trace.readable if call.module in block_names]
-    inside = tuple(f"{name}." for name in block_names)
-    groups = [
-        call
-        for call in trace.weighted_calls
-        if not call.module.startswith(inside)
-        and call is not trace.classifier
-        and not (blocks and BETWEEN_STAGES.search(call.module))
-    ]
-    ends = [(call, "block") for call in blocks] + [_group_end(trace, call) for call in groups]
-    ends.sort(key=lambda end: end[0].order)
-    return [_point(call, kind) for call, kind in ends]
+    ends = [(call, "block") for call in block_calls(trace)] + group_ends(trace)
+    return _distinct(_point(call, kind) for call, kind in sorted(ends, key=lambda end: end[0].order))
 
 
 def _convolutions(trace: Trace) -> list[ReadPoint]:
@@ -124,67 +113,14 @@ def _convolutions(trace: Trace) -> list[ReadPoint]:
     calls = [
         call
         for call in trace.weighted_calls
-        if call is not trace.classifier and not _is_shortcut(trace, call)
+        if call in trace.readable and not is_shortcut(trace, call)
     ]
-    return [_point(call, "conv" if call.is_convolution else "linear") for call in calls]
+    return _distinct(_point(call, "conv" if call.is_convolution else "linear") for call in calls)
 
 
-def _is_shortcut(trace: Trace, call: Call) -> bool:
-    """A 1×1 convolution beside the main path, by its name or because it reads a block's input again."""
-    if not call.is_convolution or set(trace.modules[call.module].kernel_size) != {1}:  # type: ignore[arg-type]
-        return False
-    if SHORTCUT_NAMES.search(call.module):
-        return True
-    return any(
-        other is not call
-        and other.is_convolution
-        and other.order < call.order
-        and other.input_id == call.input_id
-        for other in trace.weighted_calls
-    )
-
-
-def _group_end(trace: Trace, call: Call) -> tuple[Call, str]:
-    """Follow a convolution or linear layer through its norm and activation to where it is read."""
-    embedding = trace.embedding_around(call)
-    if embedding is not None:
-        return embedding, "embedding"
-    end, kind = call, "conv" if call.is_convolution else "linear"
-    for following in trace.units:
-        if following.order <= end.order or following.input_id != end.output_id:
-            continue
-        if following.role in ("norm", "activation"):
-            end, kind = following, following.role
-        elif following.role != "pass":
-            break
-    return end, kind
-
-
-def _block_modules(trace: Trace) -> set[str]:
-    """The innermost modules that repeat as numbered siblings and hold two layers with weights or more."""
-    called = {call.module for call in trace.readable}
-    composite = {
-        name: module
-        for name, module in trace.modules.items()
-        if name in called
-        and trace.is_composite(name)
-        and re.search(r"\d$", name)
-        and trace.weighted_inside(name) >= 2
-    }
-    siblings: dict[tuple[str, type], int] = {}
-    for name, module in composite.items():
-        family = (name.rpartition(".")[0], type(module))
-        siblings[family] = siblings.get(family, 0) + 1
-    repeated = {kind for (_, kind), count in siblings.items() if count >= 2}
-    candidates = {name for name, module in composite.items() if type(module) in repeated}
-    # MobileNet's first block is the only one of its class: it stands where the others stand.
-    places = {_place(name) for name in candidates}
-    candidates |= {name for name in composite if _place(name) in places}
-    return {name for name in candidates if not any(other.startswith(f"{name}.") for other in candidates)}
-
-
-def _place(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+def _distinct(points: Iterable[ReadPoint]) -> list[ReadPoint]:
+    """Points in order, of those that read the very same tensor the first."""
+    return list({point.value: point for point in reversed(list(points))}.values())[::-1]
 
 
 def _output_point(call: Call) -> ReadPoint:
@@ -199,6 +135,7 @@ def _point(call: Call, kind: str) -> ReadPoint:
         name=call.name,
         module=call.module,
         call=call.number,
+        value=call.output_value,
         index=0,
         kind=kind,
         shape=call.shape,
