@@ -11,8 +11,8 @@ from tunnelscope.features import MOST_COLUMNS, Pooling, pool_2x2
 from tunnelscope.layers import ReadPoint
 
 
-def layer(shape, prefix_tokens=0, name="layer"):
-    return ReadPoint(name, name, 1, 1, "block", shape, 0, 0, prefix_tokens)
+def layer(shape, name="layer", **more):
+    return ReadPoint(name, name, 1, 1, "block", shape, 0, 0, **more)
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
@@ -33,7 +33,10 @@ def test_pool_2x2_is_adaptive_average_pooling_or_flattening(height, width):
         ((16, 8, 8), "flatten", "flatten", 1024),
         ((50, 12), "auto", "mean tokens", 12),
         ((50, 12), "flatten", "flatten", 600),
-        ((7, 7, 12), "auto", "2x2", 48),  # channels last
+        ((16, 8, 8), "mean", "avg", 16),
+        ((16, 8, 8), "cls", "avg", 16),
+        ((50, 12), "mean", "mean tokens", 12),
+        ((12,), "cls", "none", 12),
         ((12,), "flatten", "flatten", 12),
         ((12,), "auto", "none", 12),
     ],
@@ -52,7 +55,7 @@ def test_class_tokens_stay_out_of_the_mean():
 
 def test_channels_last_maps_are_pooled_over_space():
     maps = torch.randn(2, 12, 6, 6)
-    pooled = Pooling(layer((6, 6, 12)))(maps.permute(0, 2, 3, 1))
+    pooled = Pooling(layer((6, 6, 12), channel_axis=2))(maps.permute(0, 2, 3, 1))
     torch.testing.assert_close(pooled, pool_2x2(maps))
 
 

@@ -9,7 +9,7 @@ from tunnelscope.trace import Call, Trace
 SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
 # One convolution that leads from one stage to the next, or tells tokens where they are, is no layer.
 BETWEEN_STAGES = re.compile(
-    r"downsample|reduction|transition|shortcut|\bproject\b|pos_(block|embed)", re.IGNORECASE
+    r"downsample|reduction|transition|shortcut|\bproject\b|pos_(block|embed)|\bcpe\d*\b", re.IGNORECASE
 )
 
 

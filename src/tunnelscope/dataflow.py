@@ -92,6 +92,10 @@ class Dataflow(TorchDispatchMode):
             return 0
         return self._values[tensor] if tensor in self._values else self._new_value(tensor)
 
+    def known_value(self, tensor: Tensor) -> int:
+        """The number of a tensor that the pass used; 0 for any other."""
+        return self._values.get(tensor, 0)
+
     def _new_value(self, tensor: Tensor) -> int:
         self._values[tensor] = len(self.shapes)
         self.shapes.append(tuple(tensor.shape))

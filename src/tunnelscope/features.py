@@ -1,14 +1,16 @@
 """What a layer's tensor becomes: one row of features per image."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tunnelscope.errors import unknown_name
+from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.layers import ReadPoint
 from tunnelscope.randomness import named_generator
 
-POOLS = ("auto", "2x2", "avg", "flatten")
+POOLS = ("auto", "2x2", "avg", "flatten", "cls", "mean", "cls+mean")
 MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
 
 
@@ -18,7 +20,9 @@ class Pooling:
     `auto` and `2x2` average a map into 2×2 cells (a map of 2×2 or less is flattened); `avg`
     averages the whole map; `flatten` keeps every number, of more than 8,000 a fixed random 8,000.
     Tokens are averaged over the patches (class, register and distillation tokens left out) unless
-    flattened; vectors stay as they are.
+    flattened; vectors stay as they are. `cls` takes the class token, `cls+mean` that beside the
+    patches' mean, and `mean` the patches' mean alone; with these three a map is averaged, and so is a
+    sequence without class token (a patch embedding). `name` says what the layer got.
 
     Args:
         point: the layer, with the shape of its tensor.
@@ -32,9 +36,9 @@ class Pooling:
     def __init__(self, point: ReadPoint, choice: str = "auto", seed: int = 0):
         if choice not in POOLS:
             raise unknown_name("pooling", choice, POOLS)
-        self.shape = point.shape
         self.prefix_tokens = point.prefix_tokens
-        self.name = _resolved(point.shape, choice)
+        self.channel_axis = point.channel_axis
+        self.name = _resolved(point, choice)
         self.columns: Tensor | None = None
         width = self(torch.zeros(1, *point.shape)).shape[1]
         if self.name == "flatten" and width > MOST_COLUMNS:
@@ -49,11 +53,18 @@ class Pooling:
             return flat if self.columns is None else flat[:, self.columns.to(flat.device)]
         if self.name == "none":
             return tensor
-        if self.name == "mean tokens":
-            return tensor[:, self.prefix_tokens :].mean(dim=1)
-        if _channels_last(self.shape):
-            tensor = tensor.permute(0, 3, 1, 2)
+        if tensor.dim() == 3:
+            return self._of_tokens(tensor.transpose(1, 2) if self.channel_axis == 0 else tensor)
+        if self.channel_axis:
+            tensor = tensor.movedim(1 + self.channel_axis, 1)
         return tensor.mean(dim=(2, 3)) if self.name == "avg" else pool_2x2(tensor)
+
+    def _of_tokens(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, width) to (batch, width), or twice the width for `cls+mean`."""
+        if self.name == "cls":
+            return tokens[:, 0]
+        mean = tokens[:, self.prefix_tokens :].mean(dim=1)
+        return mean if self.name == "mean tokens" else torch.cat([tokens[:, 0], mean], dim=1)
 
 
 def pool_2x2(maps: Tensor) -> Tensor:
@@ -70,20 +81,27 @@ def pool_2x2(maps: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (min(height, 2), min(width, 2))).flatten(1)
 
 
-def _resolved(shape: tuple[int, ...], choice: str) -> str:
-    """What a choice comes to for a tensor of this shape; written in the results table."""
+def check_class_token(points: Sequence[ReadPoint], choice: str) -> None:
+    """Refuse `cls` and `cls+mean` where no layer has a class token.
+
+    Raises:
+        RequestError: none has.
+    """
+    if choice in ("cls", "cls+mean") and not any(point.has_class_token for point in points):
+        raise RequestError(
+            f"--pool {choice}: no layer of these {len(points)} has a class token; use --pool mean or auto"
+        )
+
+
+def _resolved(point: ReadPoint, choice: str) -> str:
+    """What a choice comes to for a layer; written in the results table."""
+    shape = point.shape
     if len(shape) == 1:
         return "none"
     if choice == "flatten" or len(shape) > 3:
         return "flatten"
-    if len(shape) == 2:
-        return "mean tokens"
-    if choice == "avg":
-        return "avg"
-    return "2x2"
-
-
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether a map is (H, W, C), as Swin and MetaFormer kinds give it; square maps tell it."""
-    first, second, third = shape
-    return first == second != third
+    if len(shape) == 3:
+        return "2x2" if choice in ("auto", "2x2") else "avg"
+    if point.has_class_token and (choice == "cls" or point.prefix_tokens == shape[0]):
+        return "cls"  # CaiT's last blocks give the class token alone
+    return "cls+mean" if point.has_class_token and choice == "cls+mean" else "mean tokens"

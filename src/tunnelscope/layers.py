@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.blocks import block_calls, group_ends, is_shortcut
 from tunnelscope.trace import Call, Trace, trace_forward
 
+ADDED_TOKENS = re.compile(r"(cls|class|dist|distillation|reg|register)_?tokens?_?\d*")
 HINT = "`tunnelscope layers MODEL --layers all` lists every one."
 
 
@@ -32,8 +34,10 @@ class ReadPoint:
     shape: tuple[int, ...]
     parameters: int
     flops: int
-    value: int = 0  # the tensor, as the trace numbers it; 0 where there was none
     prefix_tokens: int = 0  # class, register and distillation tokens that stand before the patches
+    has_class_token: bool = False  # the first of them
+    channel_axis: int | None = None  # of `shape`; None is as usual: maps first, sequences last
+    value: int = 0  # the tensor, as the trace numbers it; 0 where there was none
 
 
 def read_points(
@@ -44,7 +48,8 @@ def read_points(
     Args:
         module: the network, in eval mode.
         example: a batch of one preprocessed image, (1, C, H, W) or (1, d).
-        layers: `blocks` (what a person would call its layers), `convs` (convolutions of the main
+        layers: `blocks` (what a person would call its layers), `modules` (the places inside the
+            blocks too), `convs` (convolutions of the main
             path and hidden linear layers), `all` (every module that returns a tensor), one layer's
             name, a regular expression searched in the names, or a list of names.
 
@@ -56,17 +61,56 @@ def read_points(
 
 def points_of(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
     """The same from a forward pass that was traced already."""
-    points = _select(trace, layers)
-    prefix = _prefix_tokens(trace.modules[""])
+    calls = {(call.module, call.number): call for call in trace.calls}
+    added = _added_tokens(trace)
     embeddings = (trace.embedding_around(call) for call in trace.weighted_calls)
     patches = {call.shape[0] for call in embeddings if call is not None}  # tokens before others are added
-    numbered = [replace(point, index=index) for index, point in enumerate(points, start=1)]
-    return [
-        replace(point, prefix_tokens=prefix)
-        if len(point.shape) == 2 and point.shape[0] not in patches
-        else point
-        for point in numbered
-    ]
+    points = []
+    for index, point in enumerate(_select(trace, layers), start=1):
+        axis = trace.channel_axis(calls[point.module, point.call])
+        is_tokens = len(point.shape) == 2 and axis == 1 and point.shape[0] not in patches
+        counts = added(point.value) if is_tokens else {}
+        points.append(
+            replace(
+                point,
+                index=index,
+                channel_axis=axis,
+                prefix_tokens=min(sum(counts.values()), point.shape[0]),
+                has_class_token=counts.get("class", 0) > 0,
+            )
+        )
+    return points
+
+
+def doubts(trace: Trace, points: Sequence[ReadPoint], layers: str | Sequence[str] = "blocks") -> list[str]:
+    """What makes these layers less than a chain of finished representations, a line each."""
+    lines = []
+    if layers != "all":
+        apart = [
+            (one, two) for one, two in pairwise(points) if not trace.flow.feeds(one.value, two.value)
+        ]
+        if apart:
+            one, two = apart[0]
+            lines.append(
+                f"{len(apart)} of {len(points)} layers are not computed from the one before (the first: "
+                f"{two.name} beside {one.name}): depth is only the order of computation there"
+            )
+    if layers in ("blocks", "modules"):
+        before = [point for point in points if _acts_later(trace, point)]
+        if before:
+            lines.append(
+                f"{len(before)} of {len(points)} layers are read before their activation, which the network "
+                f"calls as a function and not as a module (the first: {before[0].name}, read after its "
+                f"{before[0].kind})"
+            )
+    return lines
+
+
+def _acts_later(trace: Trace, point: ReadPoint) -> bool:
+    return point.kind in ("conv", "norm", "linear") and any(
+        operation.is_activation and trace.is_composite(operation.module)
+        for operation in trace.flow.consumers(point.value)
+    )
 
 
 def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
@@ -144,15 +188,24 @@ def _point(call: Call, kind: str) -> ReadPoint:
     )
 
 
-def _prefix_tokens(module: nn.Module) -> int:
-    """How many class, register and distillation tokens stand before the patch tokens."""
-    count = getattr(module, "num_prefix_tokens", None)
-    if isinstance(count, int):
-        return count
-    has_class_token = any(
-        isinstance(getattr(module, name, None), Tensor) for name in ("class_token", "cls_token")
-    )
-    return int(has_class_token)
+def _added_tokens(trace: Trace) -> Callable[[int], dict[str, int]]:
+    """Tell of a sequence how many class, register and distillation tokens it got before its patches."""
+    flow = trace.flow
+    found = []
+    for name, parameter in trace.modules[""].named_parameters():
+        match = ADDED_TOKENS.fullmatch(name.rpartition(".")[2])
+        if match and parameter.dim() >= 2:
+            found.append((match[1][:5], flow.known_value(parameter), parameter.shape[-2]))
+
+    def added(value: int) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for kind, token, count in found:
+            if token and flow.feeds(token, value):
+                kind = "class" if kind == "cls" else kind
+                counts[kind] = max(counts.get(kind, 0), count)  # CoaT has one a stage
+        return counts
+
+    return added
 
 
 def example_input(size: tuple[int, int], channels: int, seed: int = 0) -> Tensor:

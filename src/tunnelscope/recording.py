@@ -21,10 +21,10 @@ from tunnelscope.data import (
     load_data,
 )
 from tunnelscope.errors import MachineError, RequestError
-from tunnelscope.features import Pooling, pool_2x2
-from tunnelscope.layers import ReadPoint, example_input, points_of
+from tunnelscope.features import Pooling, check_class_token, pool_2x2
+from tunnelscope.layers import ReadPoint, doubts, example_input, points_of
 from tunnelscope.models import Network, load_network
-from tunnelscope.trace import first_tensor, trace_forward
+from tunnelscope.trace import first_tensor, read_tensor, trace_forward
 
 INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map
 Progress = Callable[[int], None]  # told how many images were just done
@@ -53,9 +53,13 @@ class Recorder:
     device: torch.device
     batch_size: int
     workers: int
+    warnings: tuple[str, ...] = ()  # doubts about the layers
 
-    def record(self, split: Split, progress: Progress | None = None) -> Recorded:
+    def record(self, split: Split, progress: Progress | None = None, *, logits: bool = True) -> Recorded:
         """Send a split's images through the network once and keep every layer's features.
+
+        Args:
+            logits: keep the network's own output too; without, the pass ends at the last layer read.
 
         Raises:
             RequestError: an image cannot be read, or a layer gives values that are not finite.
@@ -67,7 +71,7 @@ class Recorder:
             INPUT: None,
             **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
         }
-        logits: Tensor | None = None
+        outputs: Tensor | None = None
         done = 0
         stream = batches(
             split.images,
@@ -78,26 +82,29 @@ class Recorder:
         )
         for batch in stream:
             rows = slice(done, done + len(batch))
-            pooled, output = self._forward(batch)
+            pooled, output = self._forward(batch, whole=logits)
             for name, values in pooled.items():
                 features[name] = _written(features[name], rows, values, count)
             if output is not None:
-                logits = _written(logits, rows, output, count)
+                outputs = _written(outputs, rows, output, count)
             done += len(batch)
             if progress:
                 progress(len(batch))
         return Recorded(
             {name: values for name, values in features.items() if values is not None},
             torch.as_tensor(np.asarray(split.labels), dtype=torch.int64),
-            logits,
+            outputs,
             fingerprint.hexdigest(),
         )
 
-    def _forward(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _forward(self, batch: Tensor, *, whole: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         pixels = {INPUT: pool_2x2(batch) if batch.dim() == 4 else batch.flatten(1)}
         try:
-            with torch.inference_mode(), reading(self.network.module, self.points, self.poolings) as pooled:
-                output = first_tensor(self.network.module(_on_device(batch, self.device)))
+            with (
+                torch.inference_mode(),
+                reading(self.network.module, self.points, self.poolings, stop=not whole) as pooled,
+            ):
+                output = self._output(_on_device(batch, self.device))
         except torch.OutOfMemoryError as error:
             raise MachineError(
                 f"out of memory on {self.device} with {len(batch)} images at once; lower --batch-size"
@@ -111,6 +118,12 @@ class Recorder:
         if output is not None:
             output = output.float().cpu() if output.dim() == 2 else None
         return pixels | pooled, output
+
+    def _output(self, batch: Tensor) -> Tensor | None:
+        try:
+            return first_tensor(self.network.module(batch))
+        except _Reached:
+            return None
 
 
 def make_recorder(
@@ -139,9 +152,11 @@ def make_recorder(
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
+    check_class_token(points, pool)
     poolings = {point.name: Pooling(point, pool, seed) for point in points}
+    warnings = tuple(doubts(trace, points, layers))
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
-    return Recorder(network, points, poolings, trace.flops, example, target, size, workers)
+    return Recorder(network, points, poolings, trace.flops, example, target, size, workers, warnings)
 
 
 def recorder_for(
@@ -186,8 +201,8 @@ def record(
         model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
         images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
             of PIL images, a torch data set, or a data set's name (then `split` says which half).
-        layers: `blocks`, `convs`, `all`, a name, a list of names, or a regular expression.
-        pool: `auto`, `2x2`, `avg` or `flatten`.
+        layers: `blocks`, `modules`, `convs`, `all`, a name, a list of names, or a regular expression.
+        pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean` or `cls+mean`.
 
     Returns:
         {layer name: (n, width) float32}, in the order of the forward pass.
@@ -208,12 +223,12 @@ def record(
         workers=workers,
         seed=seed,
     )
-    features = recorder.record(chosen, progress).features
+    features = recorder.record(chosen, progress, logits=False).features
     return {point.name: features[point.name] for point in recorder.points}
 
 
 def record_both(
-    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None
+    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None, *, logits: bool = True
 ) -> tuple[Recorded, Recorded]:
     """Record a data set's training and test split, progress counted over both."""
     total = len(dataset.train) + len(dataset.test)
@@ -225,7 +240,8 @@ def record_both(
         if notify:
             notify(f"{dataset.key}: images through the network", done, total)
 
-    return recorder.record(dataset.train, count), recorder.record(dataset.test, count)
+    train = recorder.record(dataset.train, count, logits=False)  # only the test split's accuracy is asked
+    return train, recorder.record(dataset.test, count, logits=logits)
 
 
 def ready_shape(split: Split) -> tuple[int, ...] | None:
@@ -236,9 +252,17 @@ def ready_shape(split: Split) -> tuple[int, ...] | None:
 
 @contextmanager
 def reading(
-    module: nn.Module, points: Sequence[ReadPoint], poolings: dict[str, Pooling]
+    module: nn.Module,
+    points: Sequence[ReadPoint],
+    poolings: dict[str, Pooling],
+    *,
+    stop: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that the forward pass inside the block fills with each layer's pooled features."""
+    """Yield a dict that the forward pass inside the block fills with each layer's pooled features.
+
+    Args:
+        stop: end the pass once every layer is read, by raising `_Reached`.
+    """
     modules = dict(module.named_modules())
     wanted: dict[str, dict[int, ReadPoint]] = {}
     for point in points:
@@ -247,18 +271,26 @@ def reading(
     calls = dict.fromkeys(wanted, 0)
 
     def hook(name: str):
-        def read(_module: nn.Module, _inputs: tuple, output: object) -> None:
+        def read(_module: nn.Module, inputs: tuple, output: object) -> None:
             calls[name] += 1
             point = wanted[name].get(calls[name])
-            tensor = first_tensor(output)
+            tensor = read_tensor(output, images, inputs)
             if point is not None and tensor is not None:
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next
                 values = poolings[point.name](tensor).to("cpu", torch.float32)
                 pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
+                if stop and len(pooled) == len(points):
+                    raise _Reached
 
         return read
 
-    handles = [modules[name].register_forward_hook(hook(name)) for name in wanted]
+    def count(_module: nn.Module, inputs: tuple) -> None:
+        nonlocal images
+        images = len(inputs[0])
+
+    images = 0
+    handles = [module.register_forward_pre_hook(count)]
+    handles += [modules[name].register_forward_hook(hook(name)) for name in wanted]
     try:
         yield pooled
     finally:

@@ -144,7 +144,7 @@ def examine(
     names = [point.name for point in recorder.points]
     findings = Findings(dataset, role, names)
     with clock.stage("record"):
-        train, test = record_both(recorder, dataset, notify)
+        train, test = record_both(recorder, dataset, notify, logits=role == "id")
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     if test.logits is not None and test.logits.shape[1] == len(dataset.class_names):
         findings.network_correct = (test.logits.argmax(dim=1) == test.labels).numpy()

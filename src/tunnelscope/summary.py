@@ -274,7 +274,7 @@ def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
 
 
 def _warnings(findings: list[Findings], recorder: Recorder, reading: dict[str, Any]) -> list[str]:
-    warnings = list(recorder.network.warnings)
+    warnings = [*recorder.network.warnings, *recorder.warnings]
     for found in findings:
         warnings.extend(found.warnings)
     if reading["start_95"] != reading["start_95_stable"]:

@@ -10,7 +10,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from tunnelscope.dataflow import Dataflow
@@ -195,7 +194,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
             used.update({id(p): p.numel() for p in submodule.parameters()})
 
     def after(name: str, submodule: nn.Module, inputs: tuple, output: object) -> None:
-        tensor = images_tensor(output, len(example))
+        tensor = read_tensor(output, len(example), inputs)
         observed.append(
             {
                 "module": name,
@@ -264,23 +263,29 @@ def _hooked(modules: dict[str, nn.Module], before, after) -> Iterator[None]:
 
 
 def first_tensor(value: object) -> Tensor | None:
-    """The tensor in a module's input or output, the first one of a tuple, list or dict."""
-    if isinstance(value, Tensor):
-        return value if value.is_floating_point() and value.dim() >= 1 else None
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return next((tensor for tensor in map(first_tensor, value) if tensor is not None), None)
-    return None
+    """The first tensor of numbers in a module's input or output: a tensor, tuple, list or dict."""
+    return next(_tensors(value), None)
 
 
-def images_tensor(output: object, images: int) -> Tensor | None:
-    """The tensor read at a module: of several outputs the first with a row per image.
+def read_tensor(output: object, images: int, inputs: object = ()) -> Tensor | None:
+    """The tensor read at a module: of several outputs the first new one with a row per image.
 
-    TNT's blocks, for one, give patches by pixels first, then images by patches.
+    TNT's blocks, for one, give patches by pixels first, then images by patches; CoaT's parallel
+    blocks hand their first input on.
     """
-    tensors = [leaf for leaf in tree_leaves(output) if first_tensor(leaf) is not None]
-    return next((tensor for tensor in tensors if len(tensor) == images), first_tensor(output))
+    given = {id(tensor) for tensor in _tensors(inputs)}
+    of_images = [tensor for tensor in _tensors(output) if len(tensor) == images]
+    new = (tensor for tensor in of_images if id(tensor) not in given)
+    return next(new, of_images[0] if of_images else first_tensor(output))
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and value.dim() >= 1:
+            yield value
+    elif isinstance(value, (dict, tuple, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
 
 
 def _is_unit(module: nn.Module) -> bool:

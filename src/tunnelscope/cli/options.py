@@ -15,16 +15,17 @@ layers = click.option(
     "--layers",
     default="blocks",
     show_default=True,
-    metavar="blocks|convs|all|REGEX",
-    help="Which layers: blocks as a person would count them, convolutions of the main path, every "
-    "module, one layer's name, or a regular expression.",
+    metavar="blocks|modules|convs|all|REGEX",
+    help="Which layers: blocks as a person would count them, also the places inside the blocks "
+    "(modules), convolutions of the main path, every module, one layer's name, or a regular expression.",
 )
 pool = click.option(
     "--pool",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "2x2", "avg", "flatten"]),
-    help="How a layer's map becomes features: 2×2 cells, its average, or every number (at most 8,000).",
+    type=click.Choice(["auto", "2x2", "avg", "flatten", "cls", "mean", "cls+mean"]),
+    help="How a layer's map becomes features: 2×2 cells, its average, or every number (at most "
+    "8,000); of tokens the class token, the mean of the patches, or both.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
