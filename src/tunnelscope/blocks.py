@@ -26,11 +26,11 @@ def block_calls(trace: Trace) -> list[Call]:
     return _main_path(trace, [call for call in trace.readable if call.module in chosen])
 
 
-def group_ends(trace: Trace) -> list[tuple[Call, str]]:
-    """Where each group outside of the blocks is read, and which tensor that is."""
+def groups(trace: Trace) -> list[tuple[Call, Call, str]]:
+    """Each layer with weights outside of the blocks, where its group is read and which tensor that is."""
     blocks = block_calls(trace)
     inside = {call.module for call in blocks}
-    ends = []
+    found = []
     for call in trace.weighted_calls:
         if call not in trace.readable or inside.intersection(call.inside) or trace.in_gate(call):
             continue
@@ -38,8 +38,8 @@ def group_ends(trace: Trace) -> list[tuple[Call, str]]:
             continue
         end, kind = group_end(trace, call, inside)
         if not _leads_to_next_stage(trace, end, blocks) and not _is_beside(trace, end, blocks):
-            ends.append((end, kind))
-    return ends
+            found.append((call, end, kind))
+    return found
 
 
 def group_end(trace: Trace, call: Call, blocks: set[str]) -> tuple[Call, str]:

@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tunnelscope.blocks import block_calls, groups, is_shortcut
 from tunnelscope.errors import RequestError, unknown_name
-from tunnelscope.blocks import block_calls, group_ends, is_shortcut
+from tunnelscope.inside import module_ends
 from tunnelscope.trace import Call, Trace, trace_forward
 
 ADDED_TOKENS = re.compile(r"(cls|class|dist|distillation|reg|register)_?tokens?_?\d*")
@@ -22,7 +23,8 @@ class ReadPoint:
 
     `name` is PyTorch's own module name (`relu:2` is the second call of a module called several
     times). `kind` says which tensor it is: conv, norm, activation, linear, embedding, block or
-    output. `shape` is one image's tensor there, batch left out; `parameters` and `flops` count
+    output; inside transformer blocks normed input, attention output, feed-forward input,
+    feed-forward activation or residual stream. `shape` is one image's tensor there, batch left out; `parameters` and `flops` count
     what the network has used up to and including it (a multiply-add is two FLOPs, batch 1).
     """
 
@@ -124,7 +126,11 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
             if name not in every:
                 raise unknown_name("layer", name, every, HINT)
         return [point for name, point in every.items() if name in set(layers)]
-    choices: dict[str, Callable[[Trace], list[ReadPoint]]] = {"blocks": _blocks, "convs": _convolutions}
+    choices: dict[str, Callable[[Trace], list[ReadPoint]]] = {
+        "blocks": _blocks,
+        "modules": _modules,
+        "convs": _convolutions,
+    }
     if layers in choices:
         points = choices[layers](trace)
         if not points:
@@ -148,8 +154,15 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
 
 def _blocks(trace: Trace) -> list[ReadPoint]:
     """Residual and transformer blocks, and the conv+norm+activation groups outside of them."""
-    ends = [(call, "block") for call in block_calls(trace)] + group_ends(trace)
+    ends = [(call, "block") for call in block_calls(trace)]
+    ends += [(end, kind) for _, end, kind in groups(trace)]
     return _distinct(_point(call, kind) for call, kind in sorted(ends, key=lambda end: end[0].order))
+
+
+def _modules(trace: Trace) -> list[ReadPoint]:
+    """Blocks and the places inside them."""
+    ends = sorted(module_ends(trace), key=lambda end: end[0].order)
+    return [_point(call, kind) for call, kind in ends]
 
 
 def _convolutions(trace: Trace) -> list[ReadPoint]:
