@@ -44,6 +44,9 @@ ACTIVATIONS = (
 )
 
 
+Axes = tuple[int | None, ...]  # where each axis of one tensor is in another; None where it is no axis
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """One ATen operation: what went in, what came out, in which module it ran.
@@ -142,13 +145,14 @@ class Dataflow(TorchDispatchMode):
 
         The nearest convolution, norm or pooling tells, through whatever keeps or moves the axes.
         """
-        queue = deque([(value, tuple(range(len(self.shapes[value]))))])
+        start: Axes = tuple(range(len(self.shapes[value])))
+        queue = deque([(value, start)])
         seen = {value}
         while queue:
-            current, axes = queue.popleft()  # axes[i]: where the asked value's axis i is in this one
+            current, axes = queue.popleft()
             for operation, neighbour, moved in self._neighbours(current, axes):
                 axis = self._told_axis(operation, current, neighbour)
-                if axis is not None:
+                if axis is not None and axis in axes:
                     return axes.index(axis)
                 if neighbour not in seen and moved is not None:
                     seen.add(neighbour)
@@ -156,8 +160,8 @@ class Dataflow(TorchDispatchMode):
         return None
 
     def _neighbours(
-        self, value: int, axes: tuple[int, ...]
-    ) -> Iterator[tuple[Operation, int, tuple[int, ...] | None]]:
+        self, value: int, axes: Axes
+    ) -> Iterator[tuple[Operation, int, Axes | None]]:
         """Values one operation away, with the axes as they lie there."""
         source = self.producer(value)
         for operation in self.consumers(value):
@@ -168,15 +172,23 @@ class Dataflow(TorchDispatchMode):
                 yield source, other, self._carried(source, other, value, axes, forward=False)
 
     def _carried(
-        self, operation: Operation, before: int, after: int, axes: tuple[int, ...], *, forward: bool
-    ) -> tuple[int, ...] | None:
-        if len(self.shapes[before]) != len(self.shapes[after]):
-            return None
+        self, operation: Operation, before: int, after: int, axes: Axes, *, forward: bool
+    ) -> Axes | None:
+        one, two = (before, after) if forward else (after, before)
+        here, there = self.shapes[one], self.shapes[two]
         if operation.order is not None:
             moved = operation.order
-            return tuple(moved.index(axis) if forward else moved[axis] for axis in axes)
-        same = self.shapes[before] == self.shapes[after]
-        return axes if same or not any(word in operation.name for word in RESHAPES) else None
+            return tuple(
+                None if axis is None else moved.index(axis) if forward else moved[axis] for axis in axes
+            )
+        if here == there:
+            return axes
+        if not any(word in operation.name for word in RESHAPES):
+            return axes if len(here) == len(there) else None
+        if "view" in operation.name and len(there) >= 3 and here[-1] == there[-1]:
+            # positions joined or parted: of the last axis alone it is known where it went
+            return tuple(len(there) - 1 if axis == len(here) - 1 else None for axis in axes)
+        return None
 
     def _told_axis(self, operation: Operation, value: int, neighbour: int) -> int | None:
         shape, other = self.shapes[value], self.shapes[neighbour]

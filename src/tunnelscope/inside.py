@@ -90,11 +90,17 @@ class Block:
         found: list[Call] = []
         for call in sorted(self.calls, key=lambda call: len(call.inside)):
             name, kind = call.module.rpartition(".")[2], type(self.trace.modules[call.module]).__name__
-            holds = [layer for layer in self.layers if call.module in (layer.module, *layer.inside)]
+            # torchvision's Swin reads its projections without calling them
+            holds = call.role == "weighted" or self.trace.weighted_inside(call.module)
             within = any(outer.module in call.inside for outer in found)
-            if ATTENTION.search(f"{name} {kind}") and holds and not within:
+            if ATTENTION.search(f"{name} {kind}") and holds and not within and not self._scales(call):
                 found.append(call)
         return found
+
+    def _scales(self, call: Call) -> bool:
+        """Whether a module is the gate of a convolutional block, which timm may call `attn`."""
+        layers = [layer for layer in self.trace.weighted_calls if call.module in layer.inside]
+        return any(self.trace.in_gate(layer) for layer in layers)
 
     def _attention_output(self, attention: Call) -> Call | None:
         """Where the attention's output is read in the block's own shape (Swin's is cut into windows)."""

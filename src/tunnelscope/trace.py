@@ -16,7 +16,7 @@ from tunnelscope.dataflow import Dataflow
 from tunnelscope.errors import RequestError
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
-PASSING = ("Dropout", "Identity", "DropPath")  # change nothing in eval mode
+PASSING = ("Dropout", "Identity", "DropPath", "StochasticDepth")  # change nothing in eval mode
 WEIGHTED = (nn.MultiheadAttention, nn.modules.conv._ConvNd, nn.Linear)
 RESHAPING = ("Pool", "Flatten", "Upsample", "Pad", "Unfold", "Shuffle", "Permute")
 
@@ -213,7 +213,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
 
     flow = Dataflow(lambda: running[-1][0])
     image = flow.value(example)
-    with _counter() as counter, flow, torch.no_grad(), _hooked(modules, before, after):
+    with _untrained(module), _counter() as counter, flow, torch.no_grad(), _hooked(modules, before, after):
         try:
             output = module(example)
         except Exception as error:
@@ -230,6 +230,19 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
     final = first_tensor(output)
     trace.output_shape = tuple(final.shape[1:]) if final is not None else ()
     return trace
+
+
+@contextmanager
+def _untrained(module: nn.Module) -> Iterator[None]:
+    """Take the parameters out of training: the counter waits for a gradient of those that a module is given."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
