@@ -147,7 +147,7 @@ def make_recorder(
     """
     target = choose_device(device)
     module = network.module.to(target)
-    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()):
+    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()) and not _has_volumes(module):
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
@@ -340,6 +340,11 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
         timed(True)
         differences = [timed(False) - timed(True) for _ in range(repeats)]
     return max(0.0, 1000 * median(differences))
+
+
+def _has_volumes(module: nn.Module) -> bool:
+    """Whether a tensor has five axes (a 3-D convolution in a lambda network): PyTorch refuses the layout."""
+    return any(tensor.dim() == 5 for tensor in (*module.parameters(), *module.buffers()))
 
 
 def choose_device(device: str) -> torch.device:
