@@ -66,7 +66,7 @@ MODELS = {
 LIMITS = {
     "densenet121": "a dense layer gives its new channels only, not those it is joined to",
     "rdnet_tiny": "dense stages are the layers, their dense layers are not",
-    "hrnet_w18_small": "of the parallel resolutions the finest is read; the head's branches are no chain (warned)",
+    "hrnet_w18_small": "of the resolutions the finest is read; the head's branches are no chain (warned)",
     "crossvit_tiny_240": "of the two branches the one of small patches is read; two embeddings (warned)",
     "coat_tiny": "the parallel blocks at the end are read at their second scale (warned)",
     "nest_tiny": "tokens come block by block: 2×2 pooling averages over blocks and tokens",
@@ -108,6 +108,7 @@ def look(name: str, side: int, given: bool) -> Row:
     """
     with seeded(0):
         module = import_timm().create_model(name, num_classes=10, **({"img_size": side} if given else {}))
+    module.eval()
     family = type(module).__module__.rpartition(".")[2]
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
@@ -173,12 +174,13 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# Networks of every family",
         "",
-        f"What `--layers blocks` finds in {len(rows)} networks of {len(families)} families of timm, with random",
-        f"weights, at the smallest image each takes: {len(read)} read, {len(rows) - len(read)} refused.",
+        f"What `--layers blocks` finds in {len(rows)} networks of {len(families)} families of timm, with",
+        f"random weights, at the smallest image each takes: {len(read)} read, "
+        f"{len(rows) - len(read)} refused.",
         "Written by `python docs/make_families.py`.",
         "",
-        "*own* counts the network's own intermediate maps (`forward_intermediates`) that are among the layers;",
-        "*s* is seconds to find the layers and read two images on one thread.",
+        "*own* counts the network's own intermediate maps (`forward_intermediates`) that are among the",
+        "layers; *s* is seconds to find the layers and read two images on one thread.",
         "",
         "| family | model | side | layers | kinds | first | last | width | own | s | remark |",
         "|---|---|--:|--:|---|---|---|--:|---|--:|---|",

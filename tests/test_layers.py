@@ -340,7 +340,9 @@ class Branches(nn.Module):
 def test_layers_beside_one_another_are_warned_of():
     trace = trace_forward(Branches().eval(), torch.randn(1, 3, 8, 8))
     (line,) = doubts(trace, points_of(trace, "blocks"))
-    assert line.startswith("1 of 2 layers are not computed from the one before (the first: right beside left)")
+    assert line.startswith(
+        "1 of 2 layers are not computed from the one before (the first: right beside left)"
+    )
 
 
 class Functional(nn.Module):

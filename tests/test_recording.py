@@ -138,7 +138,9 @@ def test_the_places_inside_a_vit_block_equal_a_forward_by_hand(images):
         stream = vit.norm_pre(vit._pos_embed(patches))
         normed = F.layer_norm(stream, (64,), block.norm1.weight, block.norm1.bias, block.norm1.eps)
         query, key, value = F.linear(normed, block.attn.qkv.weight, block.attn.qkv.bias).chunk(3, dim=-1)
-        heads = [part.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
+        heads = [
+            part.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2) for part in (query, key, value)
+        ]
         scores = heads[0] @ heads[1].mT / heads[0].shape[-1] ** 0.5
         mixed = (scores.softmax(dim=-1) @ heads[2]).transpose(1, 2).flatten(2)
         attended = F.linear(mixed, block.attn.proj.weight, block.attn.proj.bias)

@@ -147,14 +147,12 @@ def _main_path(trace: Trace, calls: list[Call]) -> list[Call]:
     """Calls in one chain with those of the last one's class; a side network of its own is left out."""
     if not calls:
         return []
-    main = [call for call in calls if type(trace.modules[call.module]) is type(trace.modules[calls[-1].module])]
+    main = [
+        call for call in calls if type(trace.modules[call.module]) is type(trace.modules[calls[-1].module])
+    ]
     if not trace.is_chain(main):
         return calls
-    return [
-        call
-        for call in calls
-        if trace.is_chain(sorted({*main, call}, key=lambda member: member.order))
-    ]
+    return [call for call in calls if trace.is_chain(sorted({*main, call}, key=lambda member: member.order))]
 
 
 def _around(trace: Trace, name: str) -> set[str]:

@@ -24,7 +24,18 @@ CHANNELS_SECOND = (
     "pixel_shuffle",
 )
 CHANNELS_LAST = ("layer_norm", "rms_norm")
-RESHAPES = ("view", "reshape", "expand", "unfold", "as_strided", "bmm", "mm", "select", "unsqueeze", "squeeze")
+RESHAPES = (
+    "view",
+    "reshape",
+    "expand",
+    "unfold",
+    "as_strided",
+    "bmm",
+    "mm",
+    "select",
+    "unsqueeze",
+    "squeeze",
+)
 ACTIVATIONS = (
     "relu",
     "relu6",
@@ -97,7 +108,7 @@ class Dataflow(TorchDispatchMode):
 
     def known_value(self, tensor: Tensor) -> int:
         """The number of a tensor that the pass used; 0 for any other."""
-        return self._values.get(tensor, 0)
+        return self._values.get(tensor, 0) or 0
 
     def _new_value(self, tensor: Tensor) -> int:
         self._values[tensor] = len(self.shapes)
@@ -146,7 +157,7 @@ class Dataflow(TorchDispatchMode):
         The nearest convolution, norm or pooling tells, through whatever keeps or moves the axes.
         """
         start: Axes = tuple(range(len(self.shapes[value])))
-        queue = deque([(value, start)])
+        queue: deque[tuple[int, Axes]] = deque([(value, start)])
         seen = {value}
         while queue:
             current, axes = queue.popleft()
@@ -159,9 +170,7 @@ class Dataflow(TorchDispatchMode):
                     queue.append((neighbour, moved))
         return None
 
-    def _neighbours(
-        self, value: int, axes: Axes
-    ) -> Iterator[tuple[Operation, int, Axes | None]]:
+    def _neighbours(self, value: int, axes: Axes) -> Iterator[tuple[Operation, int, Axes | None]]:
         """Values one operation away, with the axes as they lie there."""
         source = self.producer(value)
         for operation in self.consumers(value):

@@ -56,7 +56,9 @@ def record_file(
         seed=seed,
     )
     network = recorder.network
-    recorded = dict(zip(("train", "test"), record_both(recorder, dataset, progress, logits=False), strict=True))
+    recorded = dict(
+        zip(("train", "test"), record_both(recorder, dataset, progress, logits=False), strict=True)
+    )
     names = [point.name for point in recorder.points]
     tensors = {f"{part}/{name}": recorded[part].features[name] for part in recorded for name in names}
     tensors |= {f"{part}/labels": recorded[part].labels for part in recorded}

@@ -96,12 +96,13 @@ def check_class_token(points: Sequence[ReadPoint], choice: str) -> None:
 def _resolved(point: ReadPoint, choice: str) -> str:
     """What a choice comes to for a layer; written in the results table."""
     shape = point.shape
+    alone = point.has_class_token and shape[:1] == (point.prefix_tokens,)
     if len(shape) == 1:
         return "none"
     if choice == "flatten" or len(shape) > 3:
         return "flatten"
     if len(shape) == 3:
         return "2x2" if choice in ("auto", "2x2") else "avg"
-    if point.has_class_token and (choice == "cls" or point.prefix_tokens == shape[0]):
+    if alone or (point.has_class_token and choice == "cls"):
         return "cls"  # CaiT's last blocks give the class token alone
     return "cls+mean" if point.has_class_token and choice == "cls+mean" else "mean tokens"

@@ -24,8 +24,9 @@ class ReadPoint:
     `name` is PyTorch's own module name (`relu:2` is the second call of a module called several
     times). `kind` says which tensor it is: conv, norm, activation, linear, embedding, block or
     output; inside transformer blocks normed input, attention output, feed-forward input,
-    feed-forward activation or residual stream. `shape` is one image's tensor there, batch left out; `parameters` and `flops` count
-    what the network has used up to and including it (a multiply-add is two FLOPs, batch 1).
+    feed-forward activation or residual stream. `shape` is one image's tensor there, batch left out;
+    `parameters` and `flops` count what the network has used up to and including it (a multiply-add
+    is two FLOPs, batch 1).
     """
 
     name: str
@@ -88,9 +89,7 @@ def doubts(trace: Trace, points: Sequence[ReadPoint], layers: str | Sequence[str
     """What makes these layers less than a chain of finished representations, a line each."""
     lines = []
     if layers != "all":
-        apart = [
-            (one, two) for one, two in pairwise(points) if not trace.flow.feeds(one.value, two.value)
-        ]
+        apart = [(one, two) for one, two in pairwise(points) if not trace.flow.feeds(one.value, two.value)]
         if apart:
             one, two = apart[0]
             lines.append(
@@ -167,11 +166,7 @@ def _modules(trace: Trace) -> list[ReadPoint]:
 
 def _convolutions(trace: Trace) -> list[ReadPoint]:
     """Convolutions of the main path and hidden linear layers, read at their own output."""
-    calls = [
-        call
-        for call in trace.weighted_calls
-        if call in trace.readable and not is_shortcut(trace, call)
-    ]
+    calls = [call for call in trace.weighted_calls if call in trace.readable and not is_shortcut(trace, call)]
     return _distinct(_point(call, "conv" if call.is_convolution else "linear") for call in calls)
 
 

@@ -120,7 +120,7 @@ class Trace:
         sequences for tokens.
         """
         axis = self.flow.channel_axis(call.output_value) if len(call.shape) in (2, 3) else None
-        if axis:
+        if axis and call.shape[axis - 1] > 1:  # CoaT joins its scales by a convolution over them
             return axis - 1
         return 0 if len(call.shape) == 3 else len(call.shape) - 1
 
@@ -234,7 +234,7 @@ def trace_forward(module: nn.Module, example: Tensor) -> Trace:
 
 @contextmanager
 def _untrained(module: nn.Module) -> Iterator[None]:
-    """Take the parameters out of training: the counter waits for a gradient of those that a module is given."""
+    """Take the parameters out of training: the counter waits for gradients of those given to a module."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -315,7 +315,8 @@ def _role(module: nn.Module) -> str:
         return "weighted"
     if next(module.children(), None) is not None:
         return "composite"
-    if any(parameter.dim() >= 2 for parameter in module.parameters(recurse=False)):
+    # a scale per channel is no layer, however many axes of size 1 it has
+    if any(sum(side > 1 for side in p.shape) >= 2 for p in module.parameters(recurse=False)):
         return "weighted"
     if any(word in kind for word in PASSING):
         return "pass"
