@@ -64,19 +64,44 @@ MODELS = {
 
 # What a person should know about layers that are not quite what the family's authors draw.
 LIMITS = {
-    "densenet121": "a dense layer gives its new channels only, not those it is joined to",
+    "densenet121": "a dense layer gives its new channels only; own maps join all of a dense block",
     "rdnet_tiny": "dense stages are the layers, their dense layers are not",
     "hrnet_w18_small": "of the resolutions the finest is read; the head's branches are no chain (warned)",
     "crossvit_tiny_240": "of the two branches the one of small patches is read; two embeddings (warned)",
-    "coat_tiny": "the parallel blocks at the end are read at their second scale (warned)",
+    "coat_tiny": "the parallel blocks at the end are read at their second scale",
     "nest_tiny": "tokens come block by block: 2×2 pooling averages over blocks and tokens",
     "dla34": "the roots that join a tree's blocks are layers, too",
     "dla60": "the roots that join a tree's blocks are layers, too",
-    "nasnetalarge": "every cell also sees the one before the last",
-    "pnasnet5large": "every cell also sees the one before the last",
     "tnt_s_patch16_224": "of pixels and patches the patches are read",
     "cspnext_tiny": "the layers of a stage's second branch are left out where they are beside the blocks",
+    "csatv2": "own maps come after a stage's last norm",
+    "pvt_v2_b0": "own maps come after a stage's norm",
+    "gcvit_xxtiny": "the last own map comes after its stage's norm",
+    "nasnetalarge": "every cell also sees the one before the last; own maps come after an activation",
+    "pnasnet5large": "every cell also sees the one before the last; own maps come after an activation",
+    "legacy_xception": "own maps lie inside the blocks, after an activation",
+    "ghostnet_050": "the first own map comes before its norm",
+    "ghostnetv2_100": "the first own map comes before its norm",
+    "repghostnet_050": "the first own map comes before its norm",
+    "dm_nfnet_f0": "the first and last own maps come before an activation",
+    "nfnet_l0": "the first and last own maps come before an activation",
+    "nf_regnet_b0": "the last own map comes before an activation",
+    "vgg11": "the last own map comes after a pooling",
+    "vgg11_bn": "the last own map comes after a pooling",
+    "xception41": "own maps lie inside the blocks",
 }
+# Networks with a module of branches before the first block, which is their stem.
+WHOLE_STEMS = ("csatv2", "fastvit_t8", "mobileone_s0", "naflexvit_base_patch16_gap", "repvgg_a0")
+# How many of timm's own maps are at other places, for the reason in LIMITS.
+OWN_ELSEWHERE = {
+    **dict.fromkeys(("coat_tiny", "nfnet_l0", "dm_nfnet_f0"), 2),
+    **dict.fromkeys(("crossvit_tiny_240", "csatv2"), 3),
+    **dict.fromkeys(("densenet121", "nasnetalarge", "pnasnet5large"), 4),
+    **dict.fromkeys(("pvt_v2_b0", "legacy_xception", "xception41"), 4),
+    **dict.fromkeys(("gcvit_xxtiny", "nf_regnet_b0", "vgg11", "vgg11_bn"), 1),
+    **dict.fromkeys(("ghostnet_050", "ghostnetv2_100", "repghostnet_050"), 1),
+}
+WARNED = ("crossvit_tiny_240", "hrnet_w18_small")
 
 
 @dataclass(frozen=True)
@@ -152,7 +177,8 @@ def _intermediates(module: nn.Module, images: Tensor) -> list[Tensor]:
 
 def _is_among(own: Tensor, features: list[Tensor]) -> bool:
     return any(
-        layer.shape == own.shape and torch.allclose(layer, own, atol=1e-4, rtol=1e-3) for layer in features
+        layer.shape == own.shape and torch.allclose(layer, own, atol=1e-4 * float(own.abs().max()), rtol=1e-3)
+        for layer in features
     )
 
 

@@ -9,7 +9,7 @@ from tunnelscope.trace import Call, Trace
 SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
 # One convolution that leads from one stage to the next, or tells tokens where they are, is no layer.
 BETWEEN_STAGES = re.compile(
-    r"downsample|reduction|transition|shortcut|\bproject\b|pos_(block|embed)|\bcpe\d*\b", re.IGNORECASE
+    r"downsample|reduction|shortcut|\bproject\b|pos_(block|embed)|\bcpe\d*\b", re.IGNORECASE
 )
 
 
@@ -96,7 +96,9 @@ def _repeated(trace: Trace) -> set[str]:
     candidates = {name for name, kind in numbered.items() if kind in classes}
     # MobileNet's first block is the only one of its class: it stands where the others stand.
     places = {_place(name) for name in candidates}
-    return candidates | {name for name in numbered if _place(name) in places}
+    alike = {call.module for call in trace.readable if _place(call.module) in places}
+    sums = {name for name in alike if trace.is_composite(name) and _last_operation(trace, name) == "add"}
+    return candidates | sums | {name for name in numbered if _place(name) in places}
 
 
 def _holds_a_sum(trace: Trace, name: str) -> bool:
@@ -112,11 +114,13 @@ def _parallel(trace: Trace, repeated: set[str]) -> set[str]:
     for call in trace.readable:
         if call.module in repeated or repeated.intersection(call.inside):
             continue
-        if not trace.is_composite(call.module) or trace.weighted_inside(call.module) < 2:
+        if not trace.is_composite(call.module):
             continue
         layers = [inner for inner in trace.weighted_calls if call.module in inner.inside]
         holds_head = any(head in layers for head in trace.classifiers)
-        if not holds_head and not trace.is_chain([x for x in layers if x in trace.readable]):
+        is_chain = trace.is_chain([layer for layer in layers if layer in trace.readable])
+        joins = _last_operation(trace, call.module) == "cat"  # a layer and a pooling, say
+        if layers and not holds_head and (joins or not is_chain):
             found.add(call.module)
     return found
 
@@ -131,12 +135,11 @@ def _layers_of(trace: Trace, name: str, candidates: set[str], repeated: set[str]
 
 def _is_whole(trace: Trace, name: str, inner: set[str]) -> bool:
     """Whether a module is a layer itself, the candidates in it being its parts."""
-    call = next(call for call in trace.readable if call.module == name)
+    call = _first_call(trace, name)
     parts = [other for other in trace.readable if other.module in inner and call.module in other.inside]
     if not trace.is_chain(_main_path(trace, parts)):
         return True
-    last = trace.flow.producer(call.output_value)
-    if last is not None and last.name == "add" and last.module == name:
+    if _last_operation(trace, name) == "add":  # a residual block
         return True
     # an item of a list is a stage if it holds a list; `blocks.3` with `ghost1` and `ghost2` is a block
     is_item = name.rpartition(".")[2].isdigit()
@@ -157,7 +160,17 @@ def _main_path(trace: Trace, calls: list[Call]) -> list[Call]:
 
 def _around(trace: Trace, name: str) -> set[str]:
     """The modules that a module runs in."""
-    return set(next(call for call in trace.readable if call.module == name).inside)
+    return set(_first_call(trace, name).inside)
+
+
+def _last_operation(trace: Trace, name: str) -> str:
+    """The operation that a module's own forward ends with; empty where a module inside gives its output."""
+    last = trace.flow.producer(_first_call(trace, name).output_value)
+    return last.name if last is not None and last.module == name else ""
+
+
+def _first_call(trace: Trace, name: str) -> Call:
+    return next(call for call in trace.readable if call.module == name)
 
 
 def _leads_to_next_stage(trace: Trace, end: Call, blocks: list[Call]) -> bool:

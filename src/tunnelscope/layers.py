@@ -67,11 +67,11 @@ def points_of(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
     calls = {(call.module, call.number): call for call in trace.calls}
     added = _added_tokens(trace)
     embeddings = (trace.embedding_around(call) for call in trace.weighted_calls)
-    patches = {call.shape[0] for call in embeddings if call is not None}  # tokens before others are added
+    patches = {call.output_value for call in embeddings if call is not None}  # before tokens are added
     points = []
     for index, point in enumerate(_select(trace, layers), start=1):
         axis = trace.channel_axis(calls[point.module, point.call])
-        is_tokens = len(point.shape) == 2 and axis == 1 and point.shape[0] not in patches
+        is_tokens = len(point.shape) == 2 and axis == 1 and point.value not in patches
         counts = added(point.value) if is_tokens else {}
         points.append(
             replace(
