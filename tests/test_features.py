@@ -11,8 +11,8 @@ from tunnelscope.features import MOST_COLUMNS, Pooling, pool_2x2
 from tunnelscope.layers import ReadPoint
 
 
-def layer(shape, prefix_tokens=0, name="layer"):
-    return ReadPoint(name, name, 1, 1, "block", shape, 0, 0, prefix_tokens)
+def layer(shape, name="layer", **more):
+    return ReadPoint(name, name, 1, 1, "block", shape, 0, 0, **more)
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
@@ -33,7 +33,10 @@ def test_pool_2x2_is_adaptive_average_pooling_or_flattening(height, width):
         ((16, 8, 8), "flatten", "flatten", 1024),
         ((50, 12), "auto", "mean tokens", 12),
         ((50, 12), "flatten", "flatten", 600),
-        ((7, 7, 12), "auto", "2x2", 48),  # channels last
+        ((16, 8, 8), "mean", "avg", 16),
+        ((16, 8, 8), "cls", "avg", 16),
+        ((50, 12), "mean", "mean tokens", 12),
+        ((12,), "cls", "none", 12),
         ((12,), "flatten", "flatten", 12),
         ((12,), "auto", "none", 12),
     ],
@@ -52,7 +55,7 @@ def test_class_tokens_stay_out_of_the_mean():
 
 def test_channels_last_maps_are_pooled_over_space():
     maps = torch.randn(2, 12, 6, 6)
-    pooled = Pooling(layer((6, 6, 12)))(maps.permute(0, 2, 3, 1))
+    pooled = Pooling(layer((6, 6, 12), channel_axis=2))(maps.permute(0, 2, 3, 1))
     torch.testing.assert_close(pooled, pool_2x2(maps))
 
 
@@ -68,3 +71,50 @@ def test_flatten_keeps_the_same_8000_columns_for_the_same_layer_and_seed():
 def test_unknown_pooling_names_the_nearest():
     with pytest.raises(RequestError, match="no pooling named 'flaten'; nearest: flatten"):
         Pooling(layer((4, 4, 4)), "flaten")
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "width"),
+    [("cls", "cls", 4), ("mean", "mean tokens", 4), ("cls+mean", "cls+mean", 8), ("auto", "mean tokens", 4)],
+)
+def test_class_token_and_patches_are_taken_apart(choice, name, width):
+    tokens = torch.randn(2, 7, 4)  # class, distillation, five patches
+    pooling = Pooling(layer((7, 4), prefix_tokens=2, has_class_token=True), choice)
+    mean = tokens[:, 2:].mean(dim=1)
+    expected = {"cls": tokens[:, 0], "cls+mean": torch.cat([tokens[:, 0], mean], dim=1)}.get(choice, mean)
+    assert (pooling.name, pooling.width) == (name, width)
+    torch.testing.assert_close(pooling(tokens), expected)
+
+
+@pytest.mark.parametrize("choice", ["cls", "cls+mean"])
+def test_a_layer_before_the_class_token_is_averaged_and_says_so(choice):
+    tokens = torch.randn(2, 5, 4)
+    pooling = Pooling(layer((5, 4)), choice)
+    assert pooling.name == "mean tokens"
+    torch.testing.assert_close(pooling(tokens), tokens.mean(dim=1))
+
+
+def test_a_class_token_alone_has_no_patches_to_average():
+    tokens = torch.randn(2, 1, 4)
+    pooling = Pooling(layer((1, 4), prefix_tokens=1, has_class_token=True), "mean")
+    assert pooling.name == "cls"
+    torch.testing.assert_close(pooling(tokens), tokens[:, 0])
+
+
+@given(st.permutations(["channel", "high", "wide"]), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_where_the_channels_lie_changes_nothing(order, channels, height, width):
+    maps = torch.randn(2, channels, height, width)
+    axes = [1 + ["channel", "high", "wide"].index(axis) for axis in order]
+    if axes.index(2) > axes.index(3):
+        return  # a map turned on its side is another map
+    moved = maps.permute(0, *axes)
+    axis = order.index("channel")
+    pooled = Pooling(layer(tuple(moved.shape[1:]), channel_axis=axis))(moved)
+    torch.testing.assert_close(pooled, pool_2x2(maps))
+
+
+def test_a_sequence_with_its_channels_first_is_averaged_over_its_length():
+    sequence = torch.randn(2, 12, 50)
+    pooled = Pooling(layer((12, 50), channel_axis=0))(sequence)
+    torch.testing.assert_close(pooled, sequence.mean(dim=2))

@@ -59,7 +59,7 @@ def record_file(
         skip_corrupt=skip_corrupt,
         seed=seed,
     )
-    train, test = record_both(recorder, dataset, progress)
+    train, test = record_both(recorder, dataset, progress, logits=False)
     recorded = {"train": train, "test": test}
     dataset = leave_out(dataset, train.skipped, test.skipped)
     _write(Path(out), _tensors(recorder, recorded), _metadata(recorder.network, dataset, pool))

@@ -1,5 +1,7 @@
 """What a layer's tensor becomes: one row of features per image."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +10,7 @@ from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.layers import ReadPoint
 from tunnelscope.randomness import named_generator
 
-POOLS = ("auto", "2x2", "avg", "flatten", "mean", "cls", "last")
+POOLS = ("auto", "2x2", "avg", "flatten", "cls", "mean", "cls+mean", "last")
 MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
 
 
@@ -17,9 +19,11 @@ class Pooling:
 
     `auto` and `2x2` average a map into 2×2 cells (a map of 2×2 or less is flattened); `avg`
     averages the whole map; `flatten` keeps every number, of more than 8,000 a fixed random 8,000.
-    Tokens are averaged over the patches or the text's tokens (class, register and distillation tokens
-    left out) unless flattened, or unless `cls` or `last` takes the first or the last one; vectors stay as
-    they are. `mean` averages whatever there is, a map or tokens.
+    Tokens are averaged over the patches (class, register and distillation tokens left out) unless
+    flattened; vectors stay as they are. `cls` takes the class token (of a text the first token),
+    `cls+mean` that beside the patches' mean, `mean` the patches' mean alone and `last` the last token;
+    with these a map is averaged, and with the first two so is a sequence without class token (a patch
+    embedding). `name` says what the layer got.
 
     Args:
         point: the layer, with the shape of its tensor.
@@ -27,19 +31,15 @@ class Pooling:
         seed: of the columns that `flatten` keeps; the same layer keeps the same columns.
 
     Raises:
-        RequestError: `choice` is no pooling, or none for this layer.
+        RequestError: `choice` is no pooling.
     """
 
     def __init__(self, point: ReadPoint, choice: str = "auto", seed: int = 0):
         if choice not in POOLS:
             raise unknown_name("pooling", choice, POOLS)
-        self.shape = point.shape
         self.prefix_tokens = point.prefix_tokens
-        if choice in ("cls", "last") and len(point.shape) != 2:
-            raise RequestError(
-                f"--pool {choice} takes one token, but layer {point.name} gives no tokens; use auto or mean"
-            )
-        self.name = _resolved(point.shape, choice)
+        self.channel_axis = point.channel_axis
+        self.name = _resolved(point, choice)
         self.columns: Tensor | None = None
         width = self(torch.zeros(1, *point.shape)).shape[1]
         if self.name == "flatten" and width > MOST_COLUMNS:
@@ -54,13 +54,18 @@ class Pooling:
             return flat if self.columns is None else flat[:, self.columns.to(flat.device)]
         if self.name == "none":
             return tensor
-        if self.name in ("cls", "last"):
-            return tensor[:, 0 if self.name == "cls" else -1]
-        if self.name == "mean tokens":
-            return tensor[:, self.prefix_tokens :].mean(dim=1)
-        if _channels_last(self.shape):
-            tensor = tensor.permute(0, 3, 1, 2)
+        if tensor.dim() == 3:
+            return self._of_tokens(tensor.transpose(1, 2) if self.channel_axis == 0 else tensor)
+        if self.channel_axis:
+            tensor = tensor.movedim(1 + self.channel_axis, 1)
         return tensor.mean(dim=(2, 3)) if self.name == "avg" else pool_2x2(tensor)
+
+    def _of_tokens(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, width) to (batch, width), or twice the width for `cls+mean`."""
+        if self.name in ("cls", "last"):
+            return tokens[:, 0 if self.name == "cls" else -1]
+        mean = tokens[:, self.prefix_tokens :].mean(dim=1)
+        return mean if self.name == "mean tokens" else torch.cat([tokens[:, 0], mean], dim=1)
 
 
 def pool_2x2(maps: Tensor) -> Tensor:
@@ -77,20 +82,32 @@ def pool_2x2(maps: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (min(height, 2), min(width, 2))).flatten(1)
 
 
-def _resolved(shape: tuple[int, ...], choice: str) -> str:
-    """What a choice comes to for a tensor of this shape; written in the results table."""
+def check_class_token(points: Sequence[ReadPoint], choice: str) -> None:
+    """Refuse `cls` and `cls+mean` where no layer has a class token, and `last` where none gives tokens.
+
+    Raises:
+        RequestError: none has.
+    """
+    if choice == "last" and not any(len(point.shape) == 2 for point in points):
+        raise RequestError(f"--pool last: no layer of these {len(points)} gives tokens; use --pool auto")
+    if choice in ("cls", "cls+mean") and not any(point.has_class_token for point in points):
+        raise RequestError(
+            f"--pool {choice}: no layer of these {len(points)} has a class token; use --pool mean or auto"
+        )
+
+
+def _resolved(point: ReadPoint, choice: str) -> str:
+    """What a choice comes to for a layer; written in the results table."""
+    shape = point.shape
+    alone = point.has_class_token and shape[:1] == (point.prefix_tokens,)
     if len(shape) == 1:
         return "none"
     if choice == "flatten" or len(shape) > 3:
         return "flatten"
-    if len(shape) == 2:
-        return choice if choice in ("cls", "last") else "mean tokens"
-    if choice in ("avg", "mean"):
-        return "avg"
-    return "2x2"
-
-
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether a map is (H, W, C), as Swin and MetaFormer kinds give it; square maps tell it."""
-    first, second, third = shape
-    return first == second != third
+    if len(shape) == 3:
+        return "2x2" if choice in ("auto", "2x2") else "avg"
+    if choice == "last":
+        return "last"
+    if alone or (point.has_class_token and choice == "cls"):
+        return "cls"  # CaiT's last blocks give the class token alone
+    return "cls+mean" if point.has_class_token and choice == "cls+mean" else "mean tokens"

@@ -1,17 +1,19 @@
 """Find the places in a network where features can be read, in the order of a real forward pass."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tunnelscope.blocks import block_calls, groups, is_shortcut
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.inside import module_ends
 from tunnelscope.trace import Call, Trace
 
-SHORTCUT_NAMES = re.compile(r"downsample|shortcut|skip|identity", re.IGNORECASE)
-BETWEEN_STAGES = re.compile(r"downsampl|reduction|transition|shortcut", re.IGNORECASE)
+ADDED_TOKENS = re.compile(r"(cls|class|dist|distillation|reg|register)_?tokens?_?\d*")
 HINT = "`tunnelscope layers MODEL --layers all` lists every one."
 
 
@@ -21,8 +23,10 @@ class ReadPoint:
 
     `name` is PyTorch's own module name (`relu:2` is the second call of a module called several
     times). `kind` says which tensor it is: conv, norm, activation, linear, embedding, block or
-    output. `shape` is one image's tensor there, batch left out; `parameters` and `flops` count
-    what the network has used up to and including it (a multiply-add is two FLOPs, batch 1).
+    output; inside transformer blocks normed input, attention output, feed-forward input,
+    feed-forward activation or residual stream. `shape` is one image's tensor there, batch left out;
+    `parameters` and `flops` count what the network has used up to and including it (a multiply-add
+    is two FLOPs, batch 1).
     """
 
     name: str
@@ -34,6 +38,9 @@ class ReadPoint:
     parameters: int
     flops: int
     prefix_tokens: int = 0  # class, register and distillation tokens that stand before the patches
+    has_class_token: bool = False  # the first of them
+    channel_axis: int | None = None  # of `shape`; None is as usual: maps first, sequences last
+    value: int = 0  # the tensor, as the trace numbers it; 0 where there was none
 
 
 def points_of(trace: Trace, layers: str | Sequence[str] = "blocks") -> list[ReadPoint]:
@@ -41,24 +48,62 @@ def points_of(trace: Trace, layers: str | Sequence[str] = "blocks") -> list[Read
 
     Args:
         trace: of one forward pass.
-        layers: `blocks` (what a person would call its layers), `convs` (convolutions of the main
-            path and hidden linear layers), `all` (every module that returns a tensor), one layer's
-            name, a regular expression searched in the names, or a list of names.
+        layers: `blocks` (what a person would call its layers), `modules` (the places inside the
+            blocks too), `convs` (convolutions of the main path and hidden linear layers), `all` (every
+            module that returns a tensor), one layer's name, a regular expression searched in the names,
+            or a list of names.
 
     Raises:
         RequestError: nothing matches (the nearest names are given).
     """
-    points = _select(trace, layers)
-    prefix = _prefix_tokens(trace.modules[""])
+    calls = {(call.module, call.number): call for call in trace.calls}
+    added = _added_tokens(trace)
     embeddings = (trace.embedding_around(call) for call in trace.weighted_calls)
-    patches = {call.shape[0] for call in embeddings if call is not None}  # tokens before others are added
-    numbered = [replace(point, index=index) for index, point in enumerate(points, start=1)]
-    return [
-        replace(point, prefix_tokens=prefix)
-        if len(point.shape) == 2 and point.shape[0] not in patches
-        else point
-        for point in numbered
-    ]
+    patches = {call.output_value for call in embeddings if call is not None}  # before tokens are added
+    points = []
+    for index, point in enumerate(_select(trace, layers), start=1):
+        axis = trace.channel_axis(calls[point.module, point.call])
+        is_tokens = len(point.shape) == 2 and axis == 1 and point.value not in patches
+        counts = added(point.value) if is_tokens else {}
+        points.append(
+            replace(
+                point,
+                index=index,
+                channel_axis=axis,
+                prefix_tokens=min(sum(counts.values()), point.shape[0]),
+                has_class_token=counts.get("class", 0) > 0 or (is_tokens and trace.reads_tokens),
+            )
+        )
+    return points
+
+
+def doubts(trace: Trace, points: Sequence[ReadPoint], layers: str | Sequence[str] = "blocks") -> list[str]:
+    """What makes these layers less than a chain of finished representations, a line each."""
+    lines = []
+    if layers != "all":
+        apart = [(one, two) for one, two in pairwise(points) if not trace.flow.feeds(one.value, two.value)]
+        if apart:
+            one, two = apart[0]
+            lines.append(
+                f"{len(apart)} of {len(points)} layers are not computed from the one before (the first: "
+                f"{two.name} beside {one.name}): depth is only the order of computation there"
+            )
+    if layers in ("blocks", "modules"):
+        before = [point for point in points if _acts_later(trace, point)]
+        if before:
+            lines.append(
+                f"{len(before)} of {len(points)} layers are read before their activation, which the network "
+                f"calls as a function and not as a module (the first: {before[0].name}, read after its "
+                f"{before[0].kind})"
+            )
+    return lines
+
+
+def _acts_later(trace: Trace, point: ReadPoint) -> bool:
+    return point.kind in ("conv", "norm", "linear") and any(
+        operation.is_activation and trace.is_composite(operation.module)
+        for operation in trace.flow.consumers(point.value)
+    )
 
 
 def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
@@ -72,7 +117,11 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
             if name not in every:
                 raise unknown_name("layer", name, every, HINT)
         return [point for name, point in every.items() if name in set(layers)]
-    choices: dict[str, Callable[[Trace], list[ReadPoint]]] = {"blocks": _blocks, "convs": _convolutions}
+    choices: dict[str, Callable[[Trace], list[ReadPoint]]] = {
+        "blocks": _blocks,
+        "modules": _modules,
+        "convs": _convolutions,
+    }
     if layers in choices:
         points = choices[layers](trace)
         if not points:
@@ -96,89 +145,28 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
 
 def _blocks(trace: Trace) -> list[ReadPoint]:
     """Residual and transformer blocks, and the conv+norm+activation groups outside of them."""
-    block_names = _block_modules(trace)
-    blocks = [call for call in trace.readable if call.module in block_names]
-    if blocks and trace.reads_tokens:  # embeddings are layer 0, and a pooler reads one token after the last
-        return [_point(call, "block") for call in blocks]
-    inside = tuple(f"{name}." for name in block_names)
-    groups = [
-        call
-        for call in trace.weighted_calls
-        if not call.module.startswith(inside)
-        and call is not trace.classifier
-        and not (blocks and BETWEEN_STAGES.search(call.module))
-    ]
-    ends = [(call, "block") for call in blocks] + [_group_end(trace, call) for call in groups]
-    ends.sort(key=lambda end: end[0].order)
+    ends = [(call, "block") for call in block_calls(trace)]
+    if ends and trace.reads_tokens:  # embeddings are layer 0, and a pooler reads one token after the last
+        return [_point(call, kind) for call, kind in ends]
+    ends += [(end, kind) for _, end, kind in groups(trace)]
+    return _distinct(_point(call, kind) for call, kind in sorted(ends, key=lambda end: end[0].order))
+
+
+def _modules(trace: Trace) -> list[ReadPoint]:
+    """Blocks and the places inside them."""
+    ends = sorted(module_ends(trace), key=lambda end: end[0].order)
     return [_point(call, kind) for call, kind in ends]
 
 
 def _convolutions(trace: Trace) -> list[ReadPoint]:
     """Convolutions of the main path and hidden linear layers, read at their own output."""
-    calls = [
-        call
-        for call in trace.weighted_calls
-        if call is not trace.classifier and not _is_shortcut(trace, call)
-    ]
-    return [_point(call, "conv" if call.is_convolution else "linear") for call in calls]
+    calls = [call for call in trace.weighted_calls if call in trace.readable and not is_shortcut(trace, call)]
+    return _distinct(_point(call, "conv" if call.is_convolution else "linear") for call in calls)
 
 
-def _is_shortcut(trace: Trace, call: Call) -> bool:
-    """A 1×1 convolution beside the main path, by its name or because it reads a block's input again."""
-    if not call.is_convolution or set(trace.modules[call.module].kernel_size) != {1}:  # type: ignore[arg-type]
-        return False
-    if SHORTCUT_NAMES.search(call.module):
-        return True
-    return any(
-        other is not call
-        and other.is_convolution
-        and other.order < call.order
-        and other.input_id == call.input_id
-        for other in trace.weighted_calls
-    )
-
-
-def _group_end(trace: Trace, call: Call) -> tuple[Call, str]:
-    """Follow a convolution or linear layer through its norm and activation to where it is read."""
-    embedding = trace.embedding_around(call)
-    if embedding is not None:
-        return embedding, "embedding"
-    end, kind = call, "conv" if call.is_convolution else "linear"
-    for following in trace.units:
-        if following.order <= end.order or following.input_id != end.output_id:
-            continue
-        if following.role in ("norm", "activation"):
-            end, kind = following, following.role
-        elif following.role != "pass":
-            break
-    return end, kind
-
-
-def _block_modules(trace: Trace) -> set[str]:
-    """The innermost modules that repeat as numbered siblings and hold two layers with weights or more."""
-    called = {call.module for call in trace.readable}
-    composite = {
-        name: module
-        for name, module in trace.modules.items()
-        if name in called
-        and trace.is_composite(name)
-        and re.search(r"\d$", name)
-        and trace.weighted_inside(name) >= 2
-    }
-    siblings: dict[tuple[str, type], int] = {}
-    for name, module in composite.items():
-        family = (name.rpartition(".")[0], type(module))
-        siblings[family] = siblings.get(family, 0) + 1
-    repeated = {kind for (_, kind), count in siblings.items() if count >= 2}
-    candidates = {name for name, module in composite.items() if type(module) in repeated}
-    # MobileNet's first block is the only one of its class: it stands where the others stand.
-    places = {_place(name) for name in candidates}
-    candidates |= {name for name in composite if _place(name) in places}
-    return {name for name in candidates if not any(other.startswith(f"{name}.") for other in candidates)}
-
-
-def _place(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+def _distinct(points: Iterable[ReadPoint]) -> list[ReadPoint]:
+    """Points in order, of those that read the very same tensor the first."""
+    return list({point.value: point for point in reversed(list(points))}.values())[::-1]
 
 
 def _output_point(call: Call) -> ReadPoint:
@@ -193,6 +181,7 @@ def _point(call: Call, kind: str) -> ReadPoint:
         name=call.name,
         module=call.module,
         call=call.number,
+        value=call.output_value,
         index=0,
         kind=kind,
         shape=call.shape,
@@ -207,23 +196,31 @@ def embedding_point(trace: Trace) -> ReadPoint:
     Raises:
         RequestError: no block is found, or its input comes from no module.
     """
-    block_names = _block_modules(trace)
-    blocks = [call for call in trace.readable if call.module in block_names]
-    given = [call for call in trace.readable if blocks and call.output_id == blocks[0].input_id]
+    blocks = block_calls(trace)
+    given = [call for call in trace.readable if blocks and call.output_value == blocks[0].input_value]
     if not given:
         raise RequestError("no embeddings found in this network: no module gives its first block an input")
-    return _point(given[-1], "embedding")
+    return replace(_point(given[-1], "embedding"), has_class_token=True)
 
 
-def _prefix_tokens(module: nn.Module) -> int:
-    """How many class, register and distillation tokens stand before the patch tokens."""
-    count = getattr(module, "num_prefix_tokens", None)
-    if isinstance(count, int):
-        return count
-    has_class_token = any(
-        isinstance(getattr(module, name, None), Tensor) for name in ("class_token", "cls_token")
-    )
-    return int(has_class_token)
+def _added_tokens(trace: Trace) -> Callable[[int], dict[str, int]]:
+    """Tell of a sequence how many class, register and distillation tokens it got before its patches."""
+    flow = trace.flow
+    found = []
+    for name, parameter in trace.modules[""].named_parameters():
+        match = ADDED_TOKENS.fullmatch(name.rpartition(".")[2])
+        if match and parameter.dim() >= 2:
+            found.append((match[1][:5], flow.known_value(parameter), parameter.shape[-2]))
+
+    def added(value: int) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for kind, token, count in found:
+            if token and flow.feeds(token, value):
+                kind = "class" if kind == "cls" else kind
+                counts[kind] = max(counts.get(kind, 0), count)  # CoaT has one a stage
+        return counts
+
+    return added
 
 
 def example_input(size: tuple[int, int], channels: int, seed: int = 0) -> Tensor:

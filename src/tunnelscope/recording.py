@@ -27,11 +27,10 @@ from tunnelscope.data import (
 )
 from tunnelscope.data.images import UnreadableImage, naming
 from tunnelscope.errors import MachineError, RequestError, unknown_name
-from tunnelscope.features import Pooling, pool_2x2
-from tunnelscope.layers import ReadPoint, embedding_point, example_input, points_of
+from tunnelscope.features import Pooling, check_class_token, pool_2x2
+from tunnelscope.layers import ReadPoint, doubts, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
-from tunnelscope.models.weights import one_line
-from tunnelscope.trace import first_tensor, trace_forward
+from tunnelscope.trace import first_tensor, read_tensor, trace_forward
 
 INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map; of a text encoder its embeddings
 Rows = slice | Tensor  # which rows of a split: a range, or their numbers (b,) int64
@@ -64,7 +63,7 @@ class Recorder:
     batch_size: int
     workers: int
     skip_corrupt: bool = False  # leave images out that cannot be decoded
-
+    warnings: tuple[str, ...] = ()  # doubts about the layers
     embedding: ReadPoint | None = None  # where a text encoder's layer 0 is read; None: it is the input
 
     @property
@@ -74,11 +73,17 @@ class Recorder:
             return self.poolings[INPUT].name
         return {2: "none", 4: "2x2"}.get(self.example.dim(), "flatten")
 
-    def record(self, split: Split, progress: Progress | None = None, name: str = "images") -> Recorded:
+    def record(
+        self, split: Split, progress: Progress | None = None, name: str = "images", *, logits: bool = True
+    ) -> Recorded:
         """Send a split's images or texts through the network once and keep every layer's features.
 
         Args:
             name: of the split, for messages.
+            logits: keep the network's own output too; without, the pass ends at the last layer read.
+
+        Args:
+            logits: keep the network's own output too; without, the pass ends at the last layer read.
 
         Raises:
             RequestError: an image cannot be read, is not finite or does not fit the network, or a
@@ -92,18 +97,18 @@ class Recorder:
             INPUT: None,
             **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
         }
-        logits: Tensor | None = None
+        outputs: Tensor | None = None
         warnings: list[str] = []
 
         def seen(index: int, item: Any) -> None:
             fingerprint.update(item, int(split.labels[index]))
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
-            pooled, output = self._forward(batch, name)
+            pooled, output = self._forward(batch, name, whole=logits)
             for layer, values in pooled.items():
                 features[layer] = _written(features[layer], rows, values, count)
             if output is not None:
-                logits = _written(logits, rows, output, count)
+                outputs = _written(outputs, rows, output, count)
             if progress:
                 progress(len(batch))
         if progress and skipped.rows:
@@ -112,7 +117,7 @@ class Recorder:
         return Recorded(
             {layer: values[: len(labels)] for layer, values in features.items() if values is not None},
             torch.as_tensor(labels, dtype=torch.int64),
-            None if logits is None else logits[: len(labels)],
+            None if outputs is None else outputs[: len(labels)],
             fingerprint.hexdigest(),
             skipped,
             tuple(warnings),
@@ -148,29 +153,27 @@ class Recorder:
             on_corrupt=skipped.add if self.skip_corrupt else None,
         ):
             _check_finite(batch, split, done, name)
+            if batch.shape[1:] != self.example.shape[1:]:
+                raise self._misfit(batch, name, "layers would have other sizes and costs there")
             yield slice(done, done + len(batch)), batch
             done += len(batch)
 
-    def _forward(self, batch: Tensor, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _forward(self, batch: Tensor, name: str, *, whole: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         points, pixels = self.points, {}
         if self.embedding is not None:
             points = [self.embedding, *points]
         else:
             pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
         try:
-            with torch.inference_mode(), reading(self.network.module, points, self.poolings) as pooled:
-                output = first_tensor(self.network.module(_on_device(batch, self.device)))
+            with (
+                torch.inference_mode(),
+                reading(self.network.module, points, self.poolings, stop=not whole) as pooled,
+            ):
+                output = self._output(_on_device(batch, self.device))
         except torch.OutOfMemoryError as error:
             raise MachineError(
                 f"out of memory on {self.device} with {len(batch)} rows at once; lower --batch-size"
             ) from error
-        except Exception as error:
-            if batch.shape[1:] == self.example.shape[1:]:  # it has taken such an input before
-                raise
-            raise self._misfit(batch, name, one_line(error)) from error
-        widths = {point.name: pooled[point.name].shape[1] for point in self.points}
-        if any(self.poolings[layer].width != width for layer, width in widths.items()):
-            raise self._misfit(batch, name, "its layers have another size there")
         for point in self.points:
             if not torch.isfinite(pooled[point.name]).all():
                 raise RequestError(
@@ -180,6 +183,12 @@ class Recorder:
         if output is not None:
             output = output.float().cpu() if output.dim() == 2 else None
         return pixels | pooled, output
+
+    def _output(self, batch: Tensor) -> Tensor | None:
+        try:
+            return first_tensor(self.network.module(batch))
+        except _Reached:
+            return None
 
     def _misfit(self, batch: Tensor, name: str, reason: str) -> RequestError:
         given, known = (tuple(inputs.shape[1:]) for inputs in (batch, self.example))
@@ -212,11 +221,12 @@ def make_recorder(
     """
     target = choose_device(device)
     module = network.module.to(target)
-    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()):
+    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()) and not _has_volumes(module):
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
+    check_class_token(points, pool)
     embedding = None
     if isinstance(network.preprocessing, Tokenisation):
         if pool == "flatten":
@@ -226,7 +236,17 @@ def make_recorder(
     poolings = {point.name: Pooling(point, pool, seed) for point in read}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
     return Recorder(
-        network, points, poolings, trace.flops, example, target, size, workers, skip_corrupt, embedding
+        network,
+        points,
+        poolings,
+        trace.flops,
+        example,
+        target,
+        size,
+        workers,
+        skip_corrupt,
+        warnings=tuple(doubts(trace, points, layers)),
+        embedding=embedding,
     )
 
 
@@ -284,8 +304,8 @@ def record(
         model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
         images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
             of PIL images or texts, a torch data set, or a data set's name (then `split` says which half).
-        layers: `blocks`, `convs`, `all`, a name, a list of names, or a regular expression.
-        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
+        layers: `blocks`, `modules`, `convs`, `all`, a name, a list of names, or a regular expression.
+        pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
 
     Returns:
         {layer name: (n, width) float32}, in the order of the forward pass.
@@ -306,12 +326,12 @@ def record(
         workers=workers,
         seed=seed,
     )
-    features = recorder.record(chosen, progress).features
+    features = recorder.record(chosen, progress, logits=False).features
     return {point.name: features[point.name] for point in recorder.points}
 
 
 def record_both(
-    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None
+    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None, *, logits: bool = True
 ) -> tuple[Recorded, Recorded]:
     """Record a data set's training and test split, progress counted over both."""
     total, kind = len(dataset.train) + len(dataset.test), dataset.train.kind
@@ -323,9 +343,9 @@ def record_both(
         if notify:
             notify(f"{dataset.key}: {kind} through the network", done, total)
 
-    return (
-        recorder.record(dataset.train, count, f"{dataset.key} (train)"),
-        recorder.record(dataset.test, count, f"{dataset.key} (test)"),
+    return (  # only the test split's own accuracy is asked
+        recorder.record(dataset.train, count, f"{dataset.key} (train)", logits=False),
+        recorder.record(dataset.test, count, f"{dataset.key} (test)", logits=logits),
     )
 
 
@@ -339,9 +359,17 @@ def ready_shape(split: Split) -> tuple[int, ...] | None:
 
 @contextmanager
 def reading(
-    module: nn.Module, points: Sequence[ReadPoint], poolings: dict[str, Pooling]
+    module: nn.Module,
+    points: Sequence[ReadPoint],
+    poolings: dict[str, Pooling],
+    *,
+    stop: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that the forward pass inside the block fills with each layer's pooled features."""
+    """Yield a dict that the forward pass inside the block fills with each layer's pooled features.
+
+    Args:
+        stop: end the pass once every layer is read, by raising `_Reached`.
+    """
     modules = dict(module.named_modules())
     wanted: dict[str, list[ReadPoint]] = {}
     for point in points:
@@ -350,19 +378,27 @@ def reading(
     calls = dict.fromkeys(wanted, 0)
 
     def hook(name: str):
-        def read(_module: nn.Module, _inputs: tuple, output: object) -> None:
+        def read(_module: nn.Module, inputs: tuple, output: object) -> None:
             calls[name] += 1
-            tensor = first_tensor(output)
+            tensor = read_tensor(output, images, inputs)
             for point in wanted[name]:
                 if point.call != calls[name] or tensor is None:
                     continue
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next
                 values = poolings[point.name](tensor).to("cpu", torch.float32)
                 pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
+                if stop and len(pooled) == len(points):
+                    raise _Reached
 
         return read
 
-    handles = [modules[name].register_forward_hook(hook(name)) for name in wanted]
+    def count(_module: nn.Module, inputs: tuple) -> None:
+        nonlocal images
+        images = len(inputs[0])
+
+    images = 0
+    handles = [module.register_forward_pre_hook(count)]
+    handles += [modules[name].register_forward_hook(hook(name)) for name in wanted]
     try:
         yield pooled
     finally:
@@ -414,6 +450,11 @@ def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -
         differences = [timed(False) - timed(True) for _ in range(repeats)]
     low, middle, high = (max(0.0, 1000 * cut) for cut in quantiles(differences, n=4, method="inclusive"))
     return middle, low, high
+
+
+def _has_volumes(module: nn.Module) -> bool:
+    """Whether a tensor has five axes (a 3-D convolution in a lambda network): PyTorch refuses the layout."""
+    return any(tensor.dim() == 5 for tensor in (*module.parameters(), *module.buffers()))
 
 
 def choose_device(device: str) -> torch.device:

@@ -162,7 +162,7 @@ def examine(
     """Record one data set, probe every layer on it and measure its features."""
     names = [point.name for point in recorder.points]
     with clock.stage("record"):
-        train, test = record_both(recorder, dataset, notify)
+        train, test = record_both(recorder, dataset, notify, logits=role == "id")
     findings = Findings(leave_out(dataset, train.skipped, test.skipped), role, names)
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     for split, recorded in (("train", train), ("test", test)):

@@ -314,7 +314,7 @@ def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
 def _warnings(
     findings: list[Findings], recorder: Recorder, reading: dict[str, Any], own_accuracy: float | None
 ) -> list[str]:
-    warnings = [*recorder.network.warnings, *_noted(findings)]
+    warnings = [*recorder.network.warnings, *recorder.warnings, *_noted(findings)]
     for found in findings:
         warnings.extend(f"{found.dataset.key}: {line}" for line in found.dataset.warnings)
         warnings.extend(found.warnings)

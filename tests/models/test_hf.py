@@ -327,7 +327,9 @@ def test_flatten_is_refused_where_texts_differ_in_length(encoder):
 
 
 def test_tokens_are_needed_to_take_one():
-    with pytest.raises(RequestError, match=r"--pool cls takes one token, but layer .* gives no tokens"):
+    with pytest.raises(
+        RequestError, match=r"--pool cls: no layer of these 10 has a class token; use --pool mean"
+    ):
         ts.record("zoo:cifar_resnet20", torch.randn(1, 3, 32, 32), pool="cls")
 
 

@@ -40,6 +40,8 @@ def layers(model: str, layers: str, pool: str, as_json: bool) -> None:
         return
     if recorder.network.preprocessing is not None:
         echo_error(f"{recorder.network.source}: {recorder.network.preprocessing.describe()}")
+    for line in recorder.warnings:
+        echo_error(f"warning: {line}")
     head = ["#", "layer", "read point", "shape", "pool", "width", "parameters", "MFLOPs"]
     rows = [
         [

@@ -31,9 +31,9 @@ layers = click.option(
     "--layers",
     default="blocks",
     show_default=True,
-    metavar="blocks|convs|all|REGEX",
-    help="Which layers: blocks as a person would count them, convs (convolutions of the main path and "
-    "hidden linear layers), all modules, one layer's name, or a regular expression.",
+    metavar="blocks|modules|convs|all|REGEX",
+    help="Which layers: blocks as a person would count them, also the places inside the blocks "
+    "(modules), convolutions of the main path, every module, one layer's name, or a regular expression.",
 )
 pool = click.option(
     "--pool",
