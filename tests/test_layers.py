@@ -396,3 +396,12 @@ def test_class_tokens_are_counted_where_they_are(timm):
     assert (distilled[1].prefix_tokens, distilled[1].has_class_token) == (2, True)
     registers = points(timm.create_model("vit_wee_patch16_reg1_gap_256", img_size=32))
     assert (registers[1].prefix_tokens, registers[1].has_class_token) == (1, False)
+
+
+def test_a_choice_that_leaves_the_end_of_the_network_out_is_told():
+    trace = trace_forward(zoo("cifar_resnet20").eval(), torch.randn(1, 3, 32, 32))
+    for layers in ("blocks", "modules", "convs"):
+        assert doubts(trace, points_of(trace, layers), layers) == []
+    [line] = doubts(trace, points_of(trace, "layer1.2"), "layer1.2")
+    assert line.startswith("the last layer read is layer1.2")
+    assert "the network goes on to layer3.2" in line

@@ -17,6 +17,11 @@ from tunnelscope.data import DataSet, Split
 from tunnelscope.errors import RequestError
 from tunnelscope.metrics import METRICS, Family, Metric, layer_metrics
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 TINY = {"max_samples": 120, "probe": "ridge"}
 
 

@@ -88,6 +88,12 @@ def doubts(trace: Trace, points: Sequence[ReadPoint], layers: str | Sequence[str
                 f"{len(apart)} of {len(points)} layers are not computed from the one before (the first: "
                 f"{two.name} beside {one.name}): depth is only the order of computation there"
             )
+    after = [call for call in trace.weighted_calls if _continues(trace, points[-1], call)]
+    if layers != "all" and after:
+        lines.append(
+            f"the last layer read is {points[-1].name}, but the network goes on to {after[-1].name}: start, "
+            "shares and retained accuracy are those of the layers read, not of the whole network"
+        )
     if layers in ("blocks", "modules"):
         before = [point for point in points if _acts_later(trace, point)]
         if before:
@@ -97,6 +103,13 @@ def doubts(trace: Trace, points: Sequence[ReadPoint], layers: str | Sequence[str
                 f"{before[0].kind})"
             )
     return lines
+
+
+def _continues(trace: Trace, last: ReadPoint, call: Call) -> bool:
+    """Whether a layer with weights, no classifier, comes after the last layer read."""
+    if call.output_value == last.value or call in trace.classifiers or trace.in_gate(call):
+        return False
+    return trace.flow.feeds(last.value, call.output_value)
 
 
 def _acts_later(trace: Trace, point: ReadPoint) -> bool:
