@@ -1,13 +1,19 @@
 """What several tests share: the real data where it is present, the command line, a demo scan."""
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it: no test reaches for the network
+
+os.environ["TUNNELSCOPE_CACHE"] = tempfile.mkdtemp(prefix="tunnelscope-tests-")  # child processes too
+atexit.register(shutil.rmtree, os.environ["TUNNELSCOPE_CACHE"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TUNNELSCOPE_DATA", ROOT.parent / "shared" / "data"))

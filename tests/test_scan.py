@@ -17,6 +17,7 @@ from tunnelscope.data import DataSet, Split
 from tunnelscope.errors import RequestError
 from tunnelscope.metrics import METRICS, Family, Metric, layer_metrics
 
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
@@ -217,14 +218,14 @@ def test_a_later_set_that_is_not_finite_is_named_with_its_image():
 
 
 def test_probes_that_miss_their_tolerance_are_one_warning(monkeypatch):
-    scanning = importlib.import_module("tunnelscope.scanning")
-    fit = scanning.probe
+    outcome = importlib.import_module("tunnelscope.outcome")
+    fit = outcome.fit_probe
 
     def missed(*arguments, **settings):
         return replace(fit(*arguments, **settings), converged=False, gap=0.5, tolerance=0.01)
 
-    monkeypatch.setattr(scanning, "probe", missed)
-    scan = ts.scan(Net(), id=arrays(), probe="ridge")
+    monkeypatch.setattr(outcome, "fit_probe", missed)
+    scan = ts.scan(Net(), id=arrays(), probe="ridge", cache=False)
     said = [line for line in scan.run["warnings"] if "tolerance" in line]
     assert said == [
         "the probe missed its tolerance: certified gap up to 0.5, asked 0.01 "

@@ -63,7 +63,7 @@ def test_a_damaged_file_is_not_there(tmp_path, harm):
         store.read_features("ef" * 32)
 
 
-def test_an_outcome_appears_whole_and_the_first_of_two_stays(tmp_path):
+def test_an_outcome_appears_whole_and_the_last_of_two_stays(tmp_path):
     store, key = Store(tmp_path), "12" * 32
 
     def write(text):
@@ -72,7 +72,7 @@ def test_an_outcome_appears_whole_and_the_first_of_two_stays(tmp_path):
     assert store.outcome(key) is None
     store.write_outcome(key, write("first"), {"layer": "a"})
     store.write_outcome(key, write("second"), {"layer": "a"})
-    assert (store.outcome(key) / "value.txt").read_text() == "first"
+    assert (store.outcome(key) / "value.txt").read_text() == "second"
 
     def fail(folder):
         (folder / "value.txt").write_text("half")

@@ -10,8 +10,9 @@ from torch import Tensor
 from tunnelscope.data import DataSet, leave_out, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
+from tunnelscope.keeping import record_both
 from tunnelscope.models import Network
-from tunnelscope.recording import Recorded, Recorder, StageProgress, record_both, recorder_for
+from tunnelscope.recording import Recorded, Recorder, StageProgress, recorder_for
 
 
 def record_file(

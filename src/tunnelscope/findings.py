@@ -39,6 +39,8 @@ class Findings:
     )  # (layers, test rows), mean over seeds
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by layer
     cka: np.ndarray | None = None  # (layers, layers)
+    model: str = ""  # that was asked for
+    ready_inputs: bool = False  # floats that go in as they are
     network_correct: np.ndarray | None = None  # (test rows,): the network's own classifier
     fingerprints: dict[str, str] = field(default_factory=dict)  # by split
     notes: list[tuple[str, str]] = field(default_factory=list)  # what is doubtful, at which layer

@@ -4,11 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tunnelscope.errors import TunnelscopeError
 from tunnelscope.metrics import layer_metrics
-from tunnelscope.probes import LinearProbe, choice_scores, load_probe, probe
+from tunnelscope.probes import LinearProbe, choice_scores, fit_probe, load_probe
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
 
@@ -40,17 +42,20 @@ class Outcome:
         (folder / "outcome.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def load_outcome(folder: Path) -> Outcome:
-    """Read an outcome that `Outcome.save` wrote."""
-    told = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
-    rows = load_file(folder / "rows.safetensors")
-    return Outcome(
-        probe=load_probe(folder / "probe.safetensors"),
-        right=rows["right"],
-        choice=ChoiceScores(rows["choice"], told["choice_loss"]),
-        metrics=told["metrics"],
-        notes=tuple(told["notes"]),
-    )
+def load_outcome(folder: Path) -> Outcome | None:
+    """Read an outcome that `Outcome.save` wrote; None where a file of it is damaged."""
+    try:
+        told = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        rows = load_file(folder / "rows.safetensors")
+        return Outcome(
+            probe=load_probe(folder / "probe.safetensors"),
+            right=rows["right"],
+            choice=ChoiceScores(rows["choice"], told["choice_loss"]),
+            metrics=told["metrics"],
+            notes=tuple(told["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, TunnelscopeError):
+        return None
 
 
 def measure_layer(
@@ -73,15 +78,9 @@ def measure_layer(
         layer: its name, for messages.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
     """
-    fitted = probe(
-        train[0],
-        train[1],
-        test=test,
-        protocol=protocol,
-        tolerance=tolerance,
-        seed=seed,
-        class_names=class_names,
-    )
+    fitted = fit_probe(
+        *train, protocol=protocol, tolerance=tolerance, seed=seed, class_names=class_names, layer=layer
+    ).scored(*test)
     right = fitted.predict(test[0]) == test[1]
     choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None)
     metrics, notes = {}, []

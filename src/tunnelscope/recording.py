@@ -1,12 +1,9 @@
 """Record: read all layers' features in one forward pass, pooled inside the hook."""
 
-import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from statistics import quantiles
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,28 +23,72 @@ from tunnelscope.data import (
     token_batches,
 )
 from tunnelscope.data.images import UnreadableImage, naming
-from tunnelscope.errors import MachineError, RequestError, unknown_name
+from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, check_class_token, pool_2x2
+from tunnelscope.forward import Reached, choose_device, on_device, reading
 from tunnelscope.layers import ReadPoint, doubts, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
-from tunnelscope.trace import first_tensor, read_tensor, trace_forward
+from tunnelscope.subject import INPUT
+from tunnelscope.trace import first_tensor, trace_forward
 
-INPUT = "input"  # layer 0: the preprocessed pixels, pooled like a map; of a text encoder its embeddings
+LOGITS = "the network's logits"  # beside the layers where the whole pass is recorded
 Rows = slice | Tensor  # which rows of a split: a range, or their numbers (b,) int64
 Progress = Callable[[int], None]  # told how many images were just done
 StageProgress = Callable[[str, int, int], None]  # told the stage in words, done and total
 
 
+class Sink(Protocol):
+    """Where features go as they are recorded."""
+
+    def write(self, layer: str, rows: Rows, values: Tensor) -> None:
+        """Take the features (b, width) of these rows of the split."""
+        ...
+
+    def finish(self, fingerprint: str, rows: int) -> Mapping[str, Tensor]:
+        """Give the features of each layer, cut to that many rows."""
+        ...
+
+
+class InMemory:
+    """A sink that holds everything in memory.
+
+    Args:
+        count: rows of the split.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+        self.features: dict[str, Tensor] = {}
+
+    def write(self, layer: str, rows: Rows, values: Tensor) -> None:
+        """Take the features (b, width) of these rows of the split."""
+        if layer not in self.features:
+            self.features[layer] = torch.empty(self.count, values.shape[1])
+        self.features[layer][rows] = values
+
+    def finish(self, fingerprint: str, rows: int) -> Mapping[str, Tensor]:
+        """Give the features of each layer, cut to that many rows."""
+        return {layer: values[:rows] for layer, values in self.features.items()}
+
+
 @dataclass(frozen=True)
 class Recorded:
-    """Features of one split: each (n, width) float32, beside the network's own logits (n, classes)."""
+    """Features of one split: each (n, width) float32, read from the store when asked for, or held.
 
-    features: dict[str, Tensor]
+    `LOGITS` are among them where they were asked for and the network gives one row an image.
+    """
+
+    features: Mapping[str, Tensor]
     labels: Tensor
-    logits: Tensor | None
     fingerprint: str
     skipped: Skipped | None = None  # images that could not be decoded: the features have no rows for them
     warnings: tuple[str, ...] = ()  # about the split, such as texts that were cut off
+    keys: Mapping[str, str] | None = None  # names of the features in the store, by layer
+
+    @property
+    def logits(self) -> Tensor | None:
+        """The network's own output, (n, classes); None where it was not asked for or is none."""
+        return self.features.get(LOGITS)
 
 
 @dataclass(frozen=True)
@@ -74,16 +115,20 @@ class Recorder:
         return {2: "none", 4: "2x2"}.get(self.example.dim(), "flatten")
 
     def record(
-        self, split: Split, progress: Progress | None = None, name: str = "images", *, logits: bool = True
+        self,
+        split: Split,
+        progress: Progress | None = None,
+        name: str = "images",
+        *,
+        logits: bool = True,
+        sink: Sink | None = None,
     ) -> Recorded:
         """Send a split's images or texts through the network once and keep every layer's features.
 
         Args:
             name: of the split, for messages.
             logits: keep the network's own output too; without, the pass ends at the last layer read.
-
-        Args:
-            logits: keep the network's own output too; without, the pass ends at the last layer read.
+            sink: takes the features; in memory without one.
 
         Raises:
             RequestError: an image cannot be read, is not finite or does not fit the network, or a
@@ -91,33 +136,24 @@ class Recorder:
             MachineError: the device has too little memory.
         """
         check_reads(self.network, split)
-        count = len(split.images)
-        fingerprint, skipped = Fingerprint(), Skipped(count)
-        features = {
-            INPUT: None,
-            **{point.name: torch.empty(count, self.poolings[point.name].width) for point in self.points},
-        }
-        outputs: Tensor | None = None
+        sink = sink or InMemory(len(split))
+        fingerprint, skipped = Fingerprint(), Skipped(len(split))
         warnings: list[str] = []
 
         def seen(index: int, item: Any) -> None:
             fingerprint.update(item, int(split.labels[index]))
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
-            pooled, output = self._forward(batch, name, whole=logits)
-            for layer, values in pooled.items():
-                features[layer] = _written(features[layer], rows, values, count)
-            if output is not None:
-                outputs = _written(outputs, rows, output, count)
+            for layer, values in self._features(batch, logits, warnings).items():
+                sink.write(layer, rows, values)
             if progress:
                 progress(len(batch))
         if progress and skipped.rows:
             progress(len(skipped.rows))
         labels = np.delete(np.asarray(split.labels), skipped.rows)
         return Recorded(
-            {layer: values[: len(labels)] for layer, values in features.items() if values is not None},
+            sink.finish(fingerprint.hexdigest(), len(labels)),
             torch.as_tensor(labels, dtype=torch.int64),
-            None if outputs is None else outputs[: len(labels)],
             fingerprint.hexdigest(),
             skipped,
             tuple(warnings),
@@ -158,36 +194,49 @@ class Recorder:
             yield slice(done, done + len(batch)), batch
             done += len(batch)
 
-    def _forward(self, batch: Tensor, name: str, *, whole: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _features(self, batch: Tensor, whole: bool, warnings: list[str]) -> dict[str, Tensor]:
+        """One batch through the network; by halves where the device has too little memory."""
+        try:
+            return self._forward(batch, whole=whole)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise MachineError(
+                    f"{self.device} has too little memory for a single input; use another --device, or "
+                    "fewer --layers"
+                ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = (len(batch) + 1) // 2
+        line = f"{self.device} had too little memory for {self.batch_size} inputs at once: taken by halves"
+        if line not in warnings:
+            warnings.append(line)
+        halves = [self._features(part, whole, warnings) for part in batch.split(half)]
+        return {layer: torch.cat([part[layer] for part in halves]) for layer in halves[0]}
+
+    def _forward(self, batch: Tensor, *, whole: bool) -> dict[str, Tensor]:
         points, pixels = self.points, {}
         if self.embedding is not None:
             points = [self.embedding, *points]
         else:
             pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
-        try:
-            with (
-                torch.inference_mode(),
-                reading(self.network.module, points, self.poolings, stop=not whole) as pooled,
-            ):
-                output = self._output(_on_device(batch, self.device))
-        except torch.OutOfMemoryError as error:
-            raise MachineError(
-                f"out of memory on {self.device} with {len(batch)} rows at once; lower --batch-size"
-            ) from error
+        with (
+            torch.inference_mode(),
+            reading(self.network.module, points, self.poolings, stop=not whole) as pooled,
+        ):
+            output = self._output(on_device(batch, self.device))
         for point in self.points:
             if not torch.isfinite(pooled[point.name]).all():
                 raise RequestError(
                     f"layer {point.name!r} gives values that are not finite; the weights or the input "
                     "scale are wrong: check the weights file, and the preprocessing in `tunnelscope layers`"
                 )
-        if output is not None:
-            output = output.float().cpu() if output.dim() == 2 else None
-        return pixels | pooled, output
+        logits = {LOGITS: output.float().cpu()} if output is not None and output.dim() == 2 else {}
+        return pixels | pooled | logits
 
     def _output(self, batch: Tensor) -> Tensor | None:
         try:
             return first_tensor(self.network.module(batch))
-        except _Reached:
+        except Reached:
             return None
 
     def _misfit(self, batch: Tensor, name: str, reason: str) -> RequestError:
@@ -330,25 +379,6 @@ def record(
     return {point.name: features[point.name] for point in recorder.points}
 
 
-def record_both(
-    recorder: Recorder, dataset: DataSet, notify: StageProgress | None = None, *, logits: bool = True
-) -> tuple[Recorded, Recorded]:
-    """Record a data set's training and test split, progress counted over both."""
-    total, kind = len(dataset.train) + len(dataset.test), dataset.train.kind
-    done = 0
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        if notify:
-            notify(f"{dataset.key}: {kind} through the network", done, total)
-
-    return (  # only the test split's own accuracy is asked
-        recorder.record(dataset.train, count, f"{dataset.key} (train)", logits=False),
-        recorder.record(dataset.test, count, f"{dataset.key} (test)", logits=logits),
-    )
-
-
 def ready_shape(split: Split) -> tuple[int, ...] | None:
     """The shape of one input when the images are ready-made tensors, else None."""
     first = None
@@ -357,131 +387,9 @@ def ready_shape(split: Split) -> tuple[int, ...] | None:
     return tuple(first.shape) if isinstance(first, Tensor) and first.is_floating_point() else None
 
 
-@contextmanager
-def reading(
-    module: nn.Module,
-    points: Sequence[ReadPoint],
-    poolings: dict[str, Pooling],
-    *,
-    stop: bool = False,
-) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that the forward pass inside the block fills with each layer's pooled features.
-
-    Args:
-        stop: end the pass once every layer is read, by raising `_Reached`.
-    """
-    modules = dict(module.named_modules())
-    wanted: dict[str, list[ReadPoint]] = {}
-    for point in points:
-        wanted.setdefault(point.module, []).append(point)
-    pooled: dict[str, Tensor] = {}
-    calls = dict.fromkeys(wanted, 0)
-
-    def hook(name: str):
-        def read(_module: nn.Module, inputs: tuple, output: object) -> None:
-            calls[name] += 1
-            tensor = read_tensor(output, images, inputs)
-            for point in wanted[name]:
-                if point.call != calls[name] or tensor is None:
-                    continue
-                # pooled (or copied) at once: an in-place activation may overwrite the tensor next
-                values = poolings[point.name](tensor).to("cpu", torch.float32)
-                pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
-                if stop and len(pooled) == len(points):
-                    raise _Reached
-
-        return read
-
-    def count(_module: nn.Module, inputs: tuple) -> None:
-        nonlocal images
-        images = len(inputs[0])
-
-    images = 0
-    handles = [module.register_forward_pre_hook(count)]
-    handles += [modules[name].register_forward_hook(hook(name)) for name in wanted]
-    try:
-        yield pooled
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Reached(Exception):
-    """Raised inside a hook to end a forward pass at a layer."""
-
-
-def milliseconds_saved(recorder: Recorder, point: ReadPoint, repeats: int = 9) -> tuple[float, float, float]:
-    """Time one image through the whole network and up to a layer: the difference in ms.
-
-    The two are measured in turn, so that a drift of the machine's speed meets both. Given are the median
-    and the quartiles of the differences; never below 0.
-    """
-    module = recorder.network.module
-    example = _on_device(recorder.example, recorder.device)
-    target = dict(module.named_modules())[point.module]
-
-    calls = 0
-
-    def stop(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == point.call:
-            raise _Reached
-
-    def timed(cut: bool) -> float:
-        nonlocal calls
-        calls = 0
-        handle = target.register_forward_hook(stop) if cut else None
-        start = time.perf_counter()
-        try:
-            module(example)
-        except _Reached:
-            pass
-        finally:
-            if handle is not None:
-                handle.remove()
-        if recorder.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    with torch.inference_mode():
-        timed(False)  # the first passes choose kernels
-        timed(True)
-        differences = [timed(False) - timed(True) for _ in range(repeats)]
-    low, middle, high = (max(0.0, 1000 * cut) for cut in quantiles(differences, n=4, method="inclusive"))
-    return middle, low, high
-
-
 def _has_volumes(module: nn.Module) -> bool:
     """Whether a tensor has five axes (a 3-D convolution in a lambda network): PyTorch refuses the layout."""
     return any(tensor.dim() == 5 for tensor in (*module.parameters(), *module.buffers()))
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` is a CUDA device where there is one, else the CPU; a named device must exist.
-
-    Raises:
-        RequestError: none of auto, cpu, cuda, cuda:N.
-        MachineError: there is no such CUDA device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda"], "Use auto, cpu, cuda or cuda:N.")
-    chosen = torch.device(device)
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not count:
-            raise MachineError(
-                f"--device {device}: PyTorch finds no CUDA device here; use --device cpu or auto"
-            )
-        if (chosen.index or 0) >= count:
-            there = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
-            raise MachineError(
-                f"--device {device}: PyTorch finds {count} CUDA device{'s' if count > 1 else ''} here; "
-                f"use {there}, or auto"
-            )
-    return chosen
 
 
 def _example(network: Network, shape: tuple[int, ...] | None) -> Tensor:
@@ -515,15 +423,3 @@ def _check_finite(batch: Tensor, split: Split, first: int, name: str) -> None:
         raise RequestError(
             f"{where}: the input holds values that are not finite (NaN or infinity); mend it or take it out"
         )
-
-
-def _on_device(batch: Tensor, device: torch.device) -> Tensor:
-    layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
-    return batch.to(device, memory_format=layout)
-
-
-def _written(store: Tensor | None, rows: Rows, values: Tensor, count: int) -> Tensor:
-    if store is None:
-        store = torch.empty(count, values.shape[1])
-    store[rows] = values
-    return store

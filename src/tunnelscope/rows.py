@@ -5,15 +5,14 @@ from typing import Any
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.probes import choice_protocol, protocol_name
-from tunnelscope.recording import INPUT, Recorder
+from tunnelscope.subject import INPUT, Subject
 
 
 def table_rows(
-    findings: list[Findings], recorder: Recorder, settings: Settings, run: dict[str, Any]
+    findings: list[Findings], subject: Subject, settings: Settings, run: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Every value of a scan as a row of the results table (`run` is its JSON object)."""
-    network = recorder.network
-    common = {"run": run["run"], "model": network.name, "weights": network.weights, "seed": settings.seed}
+    common = {"run": run["run"], "model": subject.name, "weights": subject.weights, "seed": settings.seed}
     rows: list[dict[str, Any]] = []
     for found in findings:
         about = {
@@ -23,37 +22,32 @@ def table_rows(
             "n_train": len(found.dataset.train.labels),
             "n_test": len(found.dataset.test.labels),
         }
-        rows += [about | row for row in _probe_rows(found, recorder)]
-        rows += [about | row for row in _metric_rows(found, recorder, protocol_name(settings.protocol))]
-        rows += [about | row for row in _cka_rows(found, recorder)]
+        rows += [about | row for row in _probe_rows(found, subject)]
+        rows += [about | row for row in _metric_rows(found, subject, protocol_name(settings.protocol))]
+        rows += [about | row for row in _cka_rows(found, subject)]
         rows += [about | row for row in _tunnel_rows(found, run)]
     return rows
 
 
-def _place(recorder: Recorder, name: str) -> dict[str, Any]:
-    if name == INPUT:
-        is_input = recorder.embedding is None
-        return {
-            "layer": INPUT,
-            "layer_index": 0,
-            "depth_fraction": 0.0,
-            "read_point": "input" if is_input else "embedding",
-            "pool": recorder.input_pool,
-        }
-    point = next(point for point in recorder.points if point.name == name)
+def _place(subject: Subject, name: str) -> dict[str, Any]:
+    if name == INPUT and subject.input is not None:
+        read_point, pool = subject.input
+        at_input = {"layer_index": 0, "depth_fraction": 0.0, "read_point": read_point, "pool": pool}
+        return {"layer": INPUT, **at_input}
+    layer = subject.layer(name)
     return {
         "layer": name,
-        "layer_index": point.index,
-        "depth_fraction": point.index / len(recorder.points),
-        "read_point": point.kind,
-        "pool": recorder.poolings[name].name,
+        "layer_index": layer.index,
+        "depth_fraction": layer.index / len(subject.layers),
+        "read_point": layer.read_point,
+        "pool": layer.pool,
     }
 
 
-def _probe_rows(found: Findings, recorder: Recorder) -> list[dict]:
+def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
     rows = []
     for (name, seed), fitted in found.probes.items():
-        place = _place(recorder, name) | {"seed": seed, "protocol": fitted.protocol}
+        place = _place(subject, name) | {"seed": seed, "protocol": fitted.protocol}
         on_test = place | {"split": "test"}
         rows.append(
             on_test
@@ -77,9 +71,9 @@ def _probe_rows(found: Findings, recorder: Recorder) -> list[dict]:
     return rows
 
 
-def _metric_rows(found: Findings, recorder: Recorder, probe_protocol: str) -> list[dict]:
+def _metric_rows(found: Findings, subject: Subject, probe_protocol: str) -> list[dict]:
     return [
-        _place(recorder, name)
+        _place(subject, name)
         | {
             "split": METRICS[quantity].split,
             "quantity": quantity,
@@ -91,11 +85,11 @@ def _metric_rows(found: Findings, recorder: Recorder, probe_protocol: str) -> li
     ]
 
 
-def _cka_rows(found: Findings, recorder: Recorder) -> list[dict]:
+def _cka_rows(found: Findings, subject: Subject) -> list[dict]:
     if found.cka is None:
         return []
     return [
-        _place(recorder, name)
+        _place(subject, name)
         | {
             "layer_b": found.layers[other],
             "split": METRICS["cka"].split,

@@ -13,26 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, leave_out, load_data, unique_keys
+from tunnelscope.data import DataSet, load_data, unique_keys
 from tunnelscope.errors import RequestError
+from tunnelscope.examining import describe, examine
 from tunnelscope.findings import AnyProbe, Findings, Settings
-from tunnelscope.metrics import layer_metrics, unbiased_cka
+from tunnelscope.forward import choose_device, milliseconds_saved, on_device
 from tunnelscope.models import Network
-from tunnelscope.probes import LinearProbe, choice_scores, probe
+from tunnelscope.probes import protocol_name
 from tunnelscope.probes.exact import check_tolerance
-from tunnelscope.probes.protocols import protocol_name
-from tunnelscope.recording import (
-    INPUT,
-    Recorded,
-    Recorder,
-    StageProgress,
-    check_reads,
-    choose_device,
-    ready_shape,
-    record_both,
-    recorder_for,
-)
+from tunnelscope.recording import Recorder, StageProgress, check_reads, ready_shape, recorder_for
 from tunnelscope.results import Scan, claim_folder
+from tunnelscope.store import Store
 from tunnelscope.summary import summarise
 
 
@@ -72,6 +63,7 @@ def scan(
     label: str | None = None,
     image: str | None = None,
     skip_corrupt: bool = False,
+    cache: bool = True,
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -95,6 +87,8 @@ def scan(
         max_samples: rows per split at most, balanced by class.
         skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
             error; more than half of a split is an error all the same.
+        cache: keep features and what is measured on them in the store (`$TUNNELSCOPE_CACHE`, else the
+            user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
         command: the command line, for the record.
         progress: called as work goes on with (stage, done, total).
         announce: called with each choice made on the way (preprocessing, label column, split rule).
@@ -116,12 +110,13 @@ def scan(
     if announce:
         for line in choices(network, sources):
             announce(line)
+    store = Store() if cache else None
     findings = [
-        examine(recorder, dataset, role, settings, clock, notify)
+        examine(recorder, dataset, role, settings, clock, notify, store)
         for dataset, role in zip(sources, _roles(sources, id), strict=True)
     ]
     with clock.stage("tunnel"):
-        run, frame = summarise(findings, recorder, settings)
+        run, frame = summarise(findings, describe(recorder), settings, _milliseconds(findings, recorder))
     images = sum(len(part.images) for dataset in sources for part in (dataset.train, dataset.test))
     run["timings"] = _timings(clock, images)
     run["run"] = folder.name if folder else network.name
@@ -154,104 +149,6 @@ def choices(network: Network, sources: list[DataSet]) -> list[str]:
         lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes{source}")
         lines += [f"{dataset.key}: {note}" for note in dataset.notes]
     return lines
-
-
-def examine(
-    recorder: Recorder, dataset: DataSet, role: str, settings: Settings, clock: Clock, notify: StageProgress
-) -> Findings:
-    """Record one data set, probe every layer on it and measure its features."""
-    names = [point.name for point in recorder.points]
-    with clock.stage("record"):
-        train, test = record_both(recorder, dataset, notify, logits=role == "id")
-    findings = Findings(leave_out(dataset, train.skipped, test.skipped), role, names)
-    findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
-    for split, recorded in (("train", train), ("test", test)):
-        findings.warnings.extend(f"{dataset.key} ({split}): {line}" for line in recorded.warnings)
-    if role == "id":
-        findings.network_correct = _network_correct(test, dataset)
-    with clock.stage("probes"):
-        _probe_layers(findings, train, test, settings, notify)
-    with clock.stage("metrics"):
-        _measure_layers(findings, train, test, settings, notify)
-    return findings
-
-
-def _probe_layers(
-    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: StageProgress
-) -> None:
-    key = findings.dataset.key
-    names = [INPUT, *findings.layers]
-    total = len(names) * settings.seeds
-    correct = np.zeros((len(findings.layers), len(test.labels)))
-    for repeat in range(settings.seeds):
-        seed = settings.seed + repeat
-        for position, name in enumerate(names):
-            fitted = probe(
-                train.features[name],
-                train.labels,
-                test=(test.features[name], test.labels),
-                protocol=settings.protocol,
-                tolerance=settings.tolerance,
-                seed=seed,
-                class_names=findings.dataset.class_names,
-            )
-            findings.probes[name, seed] = fitted
-            if name != INPUT:
-                right = fitted.predict(test.features[name]) == test.labels
-                correct[position - 1] += right.numpy() / settings.seeds
-                findings.choice[name, seed] = choice_scores(train.features[name], train.labels, fitted)
-            notify(f"{key}: probes", repeat * len(names) + position + 1, total)
-    findings.correct = correct
-    findings.notes += _not_converged(findings)
-
-
-def _not_converged(findings: Findings) -> list[tuple[str, str]]:
-    """A note for each layer with a probe that missed its tolerance, or whose training did not stay finite."""
-    missed = {place: fitted for place, fitted in findings.probes.items() if not fitted.converged}
-    gaps = [fitted.gap for fitted in missed.values() if fitted.gap is not None]
-    if gaps:
-        note = f"the probe missed its tolerance: certified gap up to {max(gaps):.2g}"
-        note += f", asked {next(iter(missed.values())).tolerance:.2g}"
-    else:
-        note = "the probe's training did not stay finite"
-    return [(note, layer) for layer in dict.fromkeys(layer for layer, _ in missed)]
-
-
-def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:
-    """Which test rows the network's own classifier gets right; None where its outputs are other classes.
-
-    Where `classes=` chose some classes of a set the network knows whole, only their outputs compete.
-    """
-    logits = test.logits
-    if logits is None:
-        return None
-    if logits.shape[1] != len(dataset.class_names):
-        if logits.shape[1] != dataset.source_classes:
-            return None
-        logits = logits[:, list(dataset.class_indices)]
-    return (logits.argmax(dim=1) == test.labels).numpy()
-
-
-def _measure_layers(
-    findings: Findings, train: Recorded, test: Recorded, settings: Settings, notify: StageProgress
-) -> None:
-    key = findings.dataset.key
-    total = len(findings.layers) + 1
-    for position, name in enumerate(findings.layers, start=1):
-        weights, bias = _on_features(findings.probes[name, settings.seed])
-        values, notes = layer_metrics(test.features[name], train.features[name], train.labels, weights, bias)
-        findings.metrics[name] = values
-        findings.notes.extend((note, name) for note in notes)
-        notify(f"{key}: metrics", position, total)
-    try:
-        findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
-    except ValueError as error:
-        findings.warnings.append(f"no CKA on {key}: {error}")
-    notify(f"{key}: metrics", total, total)
-
-
-def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:
-    return fitted.weights_on_features if isinstance(fitted, LinearProbe) else (None, None)
 
 
 def _load_sets(
@@ -323,6 +220,13 @@ def _load_model(
     for dataset in sources[1:]:
         check_reads(recorder.network, dataset.train)
     return recorder.network, recorder
+
+
+def _milliseconds(findings: list[Findings], recorder: Recorder) -> dict[str, tuple[float, float, float]]:
+    """What stopping at each layer to take saves, by layer: median and quartiles in ms."""
+    example = on_device(recorder.example, recorder.device)
+    points = [recorder.points[position] for position in sorted({found.best for found in findings})]
+    return {point.name: milliseconds_saved(recorder.network.module, example, point) for point in points}
 
 
 def _named_probes(findings: list[Findings]) -> dict[str, AnyProbe]:

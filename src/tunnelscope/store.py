@@ -128,9 +128,10 @@ class Store:
                 partial.mkdir()
                 write(partial)
                 _write_about(partial / "about.json", about)
+                shutil.rmtree(target, ignore_errors=True)  # damaged, or another scan's, which is equal
                 partial.rename(target)
             except OSError:
-                if not target.is_dir():  # else another scan was faster: its outcome is as good
+                if not target.is_dir():  # else another scan was faster
                     raise
             finally:
                 shutil.rmtree(partial, ignore_errors=True)

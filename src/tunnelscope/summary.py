@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,12 @@ import numpy as np
 import torch
 
 from tunnelscope import __version__, tunnel
-from tunnelscope.data import Preprocessing
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
-from tunnelscope.recording import INPUT, Recorder, milliseconds_saved, ready_shape
 from tunnelscope.results import make_table, plain
 from tunnelscope.rows import table_rows
+from tunnelscope.subject import INPUT, Subject
 from tunnelscope.verdict import next_step, verdict
 
 if TYPE_CHECKING:
@@ -31,10 +31,16 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "p
 
 
 def summarise(
-    findings: list[Findings], recorder: Recorder, settings: Settings
+    findings: list[Findings],
+    subject: Subject,
+    settings: Settings,
+    milliseconds: Mapping[str, tuple[float, float, float]],
 ) -> tuple[dict[str, Any], "pd.DataFrame"]:
-    """The run's JSON object (timings and command left to the caller) and its results table."""
-    network = recorder.network
+    """The run's JSON object (timings and command left to the caller) and its results table.
+
+    Args:
+        milliseconds: by layer to take, what stopping there saves: median, quartiles.
+    """
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
     resampled = {
@@ -49,22 +55,22 @@ def summarise(
         )
         for found in findings
     }
-    costs = _costs(findings, recorder)
+    costs = _costs(findings, subject, milliseconds)
     best_layer = {
         found.dataset.key: _best_layer(found, choices[found.dataset.key], costs) for found in findings
     }
-    layers = _layers(recorder, own or findings[0])
-    reading = _tunnel(own, others, recorder, resampled, choices, best_layer)
+    layers = _layers(subject, own or findings[0])
+    reading = _tunnel(own, others, subject, resampled, choices, best_layer)
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     run: dict[str, Any] = {
         "tunnelscope": __version__,
         "run": "",
-        "model": _model(recorder),
+        "model": _model(subject),
         "data": [_data(found) for found in findings],
         **network_accuracy,
-        "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), network.weights),
-        "next_step": {key: _next_step(recorder, best["layer"], settings) for key, best in best_layer.items()},
+        "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), subject.weights),
+        "next_step": {key: _next_step(subject, best["layer"], settings) for key, best in best_layer.items()},
         "tunnel": reading,
         "best_layer": best_layer,
         "layers": layers,
@@ -75,29 +81,29 @@ def summarise(
             _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
         ],
         "timings": {},
-        "warnings": _warnings(findings, recorder, reading, own_accuracy),
+        "warnings": _warnings(findings, subject, reading, own_accuracy),
         "command": "",
         "versions": _versions(),
-        "hardware": _hardware(recorder),
+        "hardware": _hardware(subject),
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
         "fingerprints": {
-            "model": network.fingerprint,
+            "model": subject.fingerprint,
             "data": {f.dataset.key: f.fingerprints for f in findings},
         },
     }
     run = plain(run)
-    return run, make_table(table_rows(findings, recorder, settings, run))
+    return run, make_table(table_rows(findings, subject, settings, run))
 
 
 def _tunnel(
     own: Findings | None,
     others: list[Findings],
-    recorder: Recorder,
+    subject: Subject,
     resampled: dict[str, np.ndarray],
     choices: dict[str, np.ndarray],
     best_layer: dict[str, dict],
 ) -> dict[str, Any]:
-    names = [point.name for point in recorder.points]
+    names = subject.names
     reading: dict[str, Any] = {"reason": None}
     for percent in (95, 98):
         reading |= {
@@ -176,20 +182,25 @@ def _ood(
     return reading
 
 
-def _costs(findings: list[Findings], recorder: Recorder) -> dict[str, dict[str, Any]]:
-    """What stopping at each set's best layer saves against the whole network."""
-    whole_parameters, whole_flops = recorder.network.parameters, recorder.flops
+def _costs(
+    findings: list[Findings], subject: Subject, milliseconds: Mapping[str, tuple[float, float, float]]
+) -> dict[str, dict[str, Any]]:
+    """What stopping at each set's best layer saves against the whole network; null where it is not known."""
     costs = {}
     for position in sorted({found.best for found in findings}):
-        point = recorder.points[position]
-        saved, lower, upper = milliseconds_saved(recorder, point)
-        costs[point.name] = {
-            "parameters_saved": whole_parameters - point.parameters,
-            "flops_saved": whole_flops - point.flops,
-            "milliseconds_saved": round(saved, 3),
-            "milliseconds_saved_quartiles": [round(lower, 3), round(upper, 3)],
+        layer = subject.layers[position]
+        saved = [round(value, 3) for value in milliseconds.get(layer.name, ())]
+        costs[layer.name] = {
+            "parameters_saved": _less(subject.parameters, layer.parameters),
+            "flops_saved": _less(subject.flops, layer.flops),
+            "milliseconds_saved": saved[0] if saved else None,
+            "milliseconds_saved_quartiles": saved[1:] or None,
         }
     return costs
+
+
+def _less(whole: int | None, part: int | None) -> int | None:
+    return None if whole is None or part is None else whole - part
 
 
 def _best_layer(found: Findings, choices: np.ndarray, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -207,21 +218,15 @@ def _best_layer(found: Findings, choices: np.ndarray, costs: dict[str, dict[str,
     }
 
 
-def _layers(recorder: Recorder, found: Findings) -> list[dict[str, Any]]:
+def _layers(subject: Subject, found: Findings) -> list[dict[str, Any]]:
     return [
         {
-            "name": point.name,
-            "index": point.index,
-            "read_point": point.kind,
-            "pool": recorder.poolings[point.name].name,
-            "shape": list(point.shape),
-            "width": recorder.poolings[point.name].width,
-            "parameters": point.parameters,
-            "flops": point.flops,
-            "depth_fraction": point.index / len(recorder.points),
-            **{name: _counted(name, value) for name, value in found.metrics[point.name].items()},
+            **vars(layer),
+            "shape": list(layer.shape),
+            "depth_fraction": layer.index / len(subject.layers),
+            **{name: _counted(name, value) for name, value in found.metrics.get(layer.name, {}).items()},
         }
-        for point in recorder.points
+        for layer in subject.layers
     ]
 
 
@@ -230,17 +235,14 @@ def _counted(name: str, value: float | None) -> float | int | None:
     return int(value) if value is not None and name.startswith("numerical_rank") else value
 
 
-def _model(recorder: Recorder) -> dict[str, Any]:
-    network = recorder.network
-    preprocessing = network.preprocessing
+def _model(subject: Subject) -> dict[str, Any]:
     return {
-        "name": network.name,
-        "source": network.source,
-        "weights": network.weights,
-        "parameters": network.parameters,
-        "flops": recorder.flops,
-        # of images or texts; see ready_inputs
-        "preprocessing": None if preprocessing is None else preprocessing.as_dict(),
+        "name": subject.name,
+        "source": subject.source,
+        "weights": subject.weights,
+        "parameters": subject.parameters,
+        "flops": subject.flops,
+        "preprocessing": subject.preprocessing,  # of images or texts; see ready_inputs
     }
 
 
@@ -254,7 +256,7 @@ def _data(found: Findings) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "n_train": len(dataset.train.labels),
         "n_test": len(dataset.test.labels),
-        "ready_inputs": ready_shape(dataset.train) is not None,  # floats: no preprocessing is applied
+        "ready_inputs": found.ready_inputs,  # floats: no preprocessing is applied
         "chance": 1 / len(dataset.class_names),
         "notes": list(dataset.notes),
     }
@@ -305,20 +307,19 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _next_step(recorder: Recorder, layer: str, settings: Settings) -> list[str]:
-    network = recorder.network
-    items = "images" if recorder.embedding is None else "texts"
-    return next_step(network.loadable, network.weights_file, layer, settings.pool, settings.seed, items)
+def _next_step(subject: Subject, layer: str, settings: Settings) -> list[str]:
+    how = (layer, settings.pool, settings.seed, subject.items)
+    return next_step(subject.loadable, subject.weights_file, *how)
 
 
 def _warnings(
-    findings: list[Findings], recorder: Recorder, reading: dict[str, Any], own_accuracy: float | None
+    findings: list[Findings], subject: Subject, reading: dict[str, Any], own_accuracy: float | None
 ) -> list[str]:
-    warnings = [*recorder.network.warnings, *recorder.warnings, *_noted(findings)]
+    warnings = [*subject.warnings, *_noted(findings)]
     for found in findings:
         warnings.extend(f"{found.dataset.key}: {line}" for line in found.dataset.warnings)
         warnings.extend(found.warnings)
-        warnings.extend(_set_warnings(found, recorder))
+        warnings.extend(_set_warnings(found, subject))
     warnings.extend(_copies(findings))
     if reading["start_95"] != reading["start_95_stable"]:
         warnings.append(
@@ -335,20 +336,19 @@ def _warnings(
     return warnings
 
 
-def _set_warnings(found: Findings, recorder: Recorder) -> list[str]:
+def _set_warnings(found: Findings, subject: Subject) -> list[str]:
     """What a reader must know about one data set before its numbers are believed."""
-    dataset, preprocessing = found.dataset, recorder.network.preprocessing
+    dataset = found.dataset
     warnings = []
     if len(dataset.test) < FEW_TEST_ROWS:
         warnings.append(
             f"{dataset.key} has {len(dataset.test)} test {dataset.test.kind}: accuracies are known to about "
             f"±{100 / len(dataset.test) ** 0.5:.0f} points"
         )
-    normalises = isinstance(preprocessing, Preprocessing) and preprocessing.normalises
-    if preprocessing and normalises and ready_shape(dataset.train) is not None:
+    if found.ready_inputs and subject.normalises:
         warnings.append(
             f"{dataset.key} holds floats, taken as ready inputs: the network's preprocessing "
-            f"({preprocessing.describe()}) is not applied to them"
+            f"({subject.preprocessing_words}) is not applied to them"
         )
     return warnings
 
@@ -393,12 +393,12 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _hardware(recorder: Recorder) -> dict[str, Any]:
+def _hardware(subject: Subject) -> dict[str, Any]:
     hardware: dict[str, Any] = {
         "cpu": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),  # how sums are cut, so the last bits depend on it
-        "device": str(recorder.device),
+        "device": subject.device,
     }
     if hasattr(os, "sysconf"):
         hardware["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

@@ -7,6 +7,7 @@ import warnings
 import click
 
 from tunnelscope import __version__
+from tunnelscope.cli.cache import cache
 from tunnelscope.cli.compare import compare
 from tunnelscope.cli.demo import demo
 from tunnelscope.cli.layers import layers
@@ -28,7 +29,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, report, compare, demo):
+for command in (scan, layers, record, report, compare, demo, cache):
     cli.add_command(command)
 
 
@@ -54,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     except TunnelscopeError as error:
         return _fail(str(error), error.exit_code, arguments)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; the same command starts it again", INTERRUPTED, arguments)
+        return _fail("interrupted; the same command goes on where it was", INTERRUPTED, arguments)
     except MemoryError as error:
         return _fail(f"out of memory: {error}; give fewer rows with --max-samples", OUT_OF_MEMORY, arguments)
     except BrokenPipeError:

@@ -62,6 +62,12 @@ max_samples = click.option(
 skip_corrupt = click.option(
     "--skip-corrupt", is_flag=True, help="Leave images out that cannot be decoded; a warning names them."
 )
+cache = click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Keep features and probes in the cache ($TUNNELSCOPE_CACHE) and take from it what is there. "
+    "[default: --cache]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 

@@ -46,6 +46,7 @@ from tunnelscope.protocol_names import short_names
     options.workers,
     options.threads,
     options.seed,
+    options.cache,
     options.as_json,
     options.debug,
 )

@@ -73,7 +73,14 @@ def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:
             notes.append(f"{role}: {_fewer(max_samples, len(split), seed)}")
     train, test = splits["train"], splits["test"]
     warnings = [*data.warnings, *check_classes(train.labels, test.labels, data.class_names, data.key)]
-    return replace(data, train=train, test=test, notes=tuple(notes), warnings=tuple(dict.fromkeys(warnings)))
+    return replace(
+        data,
+        train=train,
+        test=test,
+        notes=tuple(notes),
+        warnings=tuple(dict.fromkeys(warnings)),
+        stamp=data.stamp and f"{data.stamp} {max_samples} {seed}",
+    )
 
 
 def take_rows(split: Split, rows: np.ndarray) -> Split:

@@ -72,6 +72,8 @@ class DataSet:
         notes: the choices made on the way (label column, split rule, rows chosen), to be shown.
         class_indices: for each class its number before `classes=` chose some; empty when not known.
         source_classes: how many classes there were before; 0 when not known.
+        stamp: changes whenever the files that the set comes from do, or what was chosen of them; empty for
+            data in memory and from a hub.
         warnings: what makes the accuracies read on it doubtful; shown, and kept with the results.
     """
 
@@ -84,6 +86,7 @@ class DataSet:
     class_indices: tuple[int, ...] = ()
     source_classes: int = 0
     warnings: tuple[str, ...] = ()
+    stamp: str = ""
 
 
 class Fingerprint:

@@ -19,6 +19,7 @@ from tunnelscope.data.labelled import Labelled, choose_roles, group_shards
 from tunnelscope.data.listing import Listing
 from tunnelscope.data.patterns import is_pattern, matching_files
 from tunnelscope.data.query import Options, parse_query, positive
+from tunnelscope.data.stamp import stamp_of
 from tunnelscope.data.tables import read_tables
 from tunnelscope.errors import RequestError
 
@@ -140,7 +141,9 @@ def _load_named(source: str, defaults: Options, seed: int, announce: Callable[[s
     else:
         key = location
         labelled = _read_hub(location, _check_hub_id(location, path), options)
-    return assemble(labelled, key, source, options, seed)
+    is_here = _exists(path) or is_pattern(location)
+    stamp = stamp_of(path, f"{options} {seed}") if is_here else ""
+    return replace(assemble(labelled, key, source, options, seed), stamp=stamp)
 
 
 def _read_path(path: Path, options: Options, key: str, listed: Listing) -> Labelled:

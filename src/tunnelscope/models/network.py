@@ -1,11 +1,13 @@
 """A network ready to be looked at: in eval mode, in float32, with its preprocessing and its story."""
 
 import hashlib
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -39,8 +41,15 @@ class Network:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the architecture and of every tensor of the state dict, in hexadecimal."""
+        """SHA-256 of the architecture and of every tensor of the state dict, in hexadecimal.
+
+        The architecture is the modules' names, classes and settings, and the source files of the
+        classes: an edited forward gives another network.
+        """
         digest = hashlib.sha256(ADDRESS.sub("", repr(self.module)).encode())
+        digest.update(_settings(self.module).encode())
+        for source in sorted(_sources(self.module)):
+            digest.update(source.encode())
         for key, tensor in self.module.state_dict().items():
             if not isinstance(tensor, torch.Tensor):  # a module's own extra state
                 digest.update(f"{key} {tensor!r}".encode())
@@ -65,6 +74,31 @@ def ready(module: nn.Module, source: str) -> nn.Module:
         if is_lazy(parameter) or parameter.is_meta:
             raise RequestError(f"{source}: parameter {key} has no values yet; run one batch through it first")
     return module.eval().float().requires_grad_(False)
+
+
+def _settings(module: nn.Module) -> str:
+    """Plain values that modules hold, of which many do not show in a module's repr."""
+    values = [
+        f"{name}.{key}={value!r}"
+        for name, child in module.named_modules()
+        for key, value in sorted(vars(child).items())
+        if isinstance(value, (int, float, str, tuple)) and not key.startswith("_")
+    ]
+    return ADDRESS.sub("", "\n".join(values))
+
+
+def _sources(module: nn.Module) -> set[str]:
+    """What computes: the source files of the modules' classes, or their code where there is no file."""
+    sources = set()
+    for kind in {type(child) for child in module.modules()}:
+        if kind.__module__.partition(".")[0] == "torch":
+            continue  # versions of torch differ in the last bits, which is no other network
+        try:
+            sources.add(Path(inspect.getfile(kind)).read_text(encoding="utf-8", errors="replace"))
+        except (OSError, TypeError):  # a class of a notebook
+            code = getattr(kind.forward, "__code__", None)
+            sources.add(f"{kind.__qualname__} {code.co_code if code else kind.forward!r}")
+    return sources
 
 
 @contextmanager

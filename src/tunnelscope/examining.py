@@ -1,0 +1,215 @@
+"""One data set through a network: recorded, then probed and measured layer by layer, each outcome kept."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from tunnelscope import __version__
+from tunnelscope.data import DataSet, Preprocessing, leave_out
+from tunnelscope.findings import Findings, Settings
+from tunnelscope.keeping import record_both
+from tunnelscope.metrics import METRICS, unbiased_cka
+from tunnelscope.outcome import Outcome, load_outcome, measure_layer
+from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
+from tunnelscope.store import Store, key_of
+from tunnelscope.subject import Layer, Subject
+
+
+class Clock(Protocol):
+    """Counts the seconds of each stage."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Count the seconds of the block."""
+        ...
+
+
+def examine(
+    recorder: Recorder,
+    dataset: DataSet,
+    role: str,
+    settings: Settings,
+    clock: Clock,
+    notify: StageProgress,
+    store: Store | None = None,
+) -> Findings:
+    """Record one data set, probe every layer on it and measure its features.
+
+    Args:
+        store: gives what was done before and keeps what is done now, layer by layer.
+    """
+    with clock.stage("record"):
+        train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
+    dataset = leave_out(dataset, train.skipped, test.skipped)
+    findings = Findings(dataset, role, [point.name for point in recorder.points])
+    findings.model = recorder.network.source
+    findings.ready_inputs = ready_shape(dataset.train) is not None
+    findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    for split, recorded in (("train", train), ("test", test)):
+        findings.warnings.extend(f"{dataset.key} ({split}): {line}" for line in recorded.warnings)
+    if role == "id":
+        findings.network_correct = _network_correct(test, dataset)
+    with clock.stage("probes"):
+        measure(findings, train, test, settings, notify, store)
+    with clock.stage("cka"):
+        compare_layers(findings, test)
+    return findings
+
+
+def measure(
+    findings: Findings,
+    train: Recorded,
+    test: Recorded,
+    settings: Settings,
+    notify: StageProgress,
+    store: Store | None = None,
+) -> None:
+    """Probe and measure each layer, `INPUT` first where it was recorded; a layer's features are read once.
+
+    Args:
+        findings: of the data set; filled in.
+    """
+    names = [*([INPUT] if INPUT in train.features else []), *findings.layers]
+    seeds = [settings.seed + repeat for repeat in range(settings.seeds)]
+    correct = np.zeros((len(findings.layers), len(test.labels)))
+    for position, name in enumerate(names):
+        outcomes = _outcomes(findings, train, test, name, seeds, settings, store)
+        for seed, outcome in outcomes.items():
+            findings.probes[name, seed] = outcome.probe
+            if name != INPUT:
+                correct[findings.layers.index(name)] += outcome.right.numpy() / settings.seeds
+                findings.choice[name, seed] = outcome.choice
+            if outcome.metrics:
+                findings.metrics[name] = outcome.metrics
+                findings.notes.extend((note, name) for note in outcome.notes)
+        notify(f"{findings.dataset.key}: layers probed and measured", position + 1, len(names))
+    findings.correct = correct
+    findings.notes += _not_converged(findings)
+
+
+def _outcomes(
+    findings: Findings,
+    train: Recorded,
+    test: Recorded,
+    name: str,
+    seeds: list[int],
+    settings: Settings,
+    store: Store | None,
+) -> dict[int, Outcome]:
+    """One layer's outcome for each seed: from the store, or measured now and kept."""
+    outcomes: dict[int, Outcome] = {}
+    features: list[tuple[Tensor, Tensor]] = []
+    for seed in seeds:
+        is_first = seed == seeds[0]
+        key = _outcome_key(findings, train, test, name, seed, is_first, settings) if store else ""
+        kept = load_outcome(folder) if store and (folder := store.outcome(key)) else None
+        if kept is not None:
+            outcomes[seed] = kept
+            continue
+        features = features or [(part.features[name], part.labels) for part in (train, test)]
+        outcomes[seed] = measure_layer(
+            *features,
+            protocol=settings.protocol,
+            tolerance=settings.tolerance,
+            seed=seed,
+            class_names=findings.dataset.class_names,
+            layer=name,
+            with_choice=name != INPUT,
+            with_metrics=name != INPUT and is_first,
+        )
+        if store is not None:
+            about = {
+                "model": findings.model,
+                "data": findings.dataset.key,
+                "layer": name,
+                "protocol": outcomes[seed].probe.protocol,
+            }
+            store.write_outcome(key, outcomes[seed].save, about)
+    return outcomes
+
+
+def _outcome_key(
+    findings: Findings,
+    train: Recorded,
+    test: Recorded,
+    name: str,
+    seed: int,
+    is_first: bool,
+    settings: Settings,
+) -> str:
+    keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
+    asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
+    return key_of("outcome", __version__, *(one[name] for one in keys), *asked, findings.dataset.class_names)
+
+
+def compare_layers(findings: Findings, test: Recorded) -> None:
+    """CKA between all layers on the test rows; where there is none a warning says why."""
+    try:
+        findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+    except ValueError as error:
+        findings.warnings.append(f"no CKA on {findings.dataset.key}: {error}")
+
+
+def describe(recorder: Recorder) -> Subject:
+    """The recorder's network and layers, without the network itself."""
+    network, preprocessing = recorder.network, recorder.network.preprocessing
+    layers = tuple(
+        Layer(
+            point.name,
+            point.index,
+            point.kind,
+            recorder.poolings[point.name].name,
+            point.shape,
+            recorder.poolings[point.name].width,
+            point.parameters,
+            point.flops,
+        )
+        for point in recorder.points
+    )
+    return Subject(
+        name=network.name,
+        source=network.source,
+        weights=network.weights,
+        layers=layers,
+        fingerprint=network.fingerprint,
+        input=("input" if recorder.embedding is None else "embedding", recorder.input_pool),
+        parameters=network.parameters,
+        flops=recorder.flops,
+        preprocessing=None if preprocessing is None else preprocessing.as_dict(),
+        preprocessing_words="" if preprocessing is None else preprocessing.describe(),
+        normalises=isinstance(preprocessing, Preprocessing) and preprocessing.normalises,
+        device=str(recorder.device),
+        warnings=(*network.warnings, *recorder.warnings),
+        loadable=network.loadable,
+        weights_file=network.weights_file,
+        items="images" if recorder.embedding is None else "texts",
+    )
+
+
+def _not_converged(findings: Findings) -> list[tuple[str, str]]:
+    """A note for each layer with a probe that missed its tolerance, or whose training did not stay finite."""
+    missed = {place: fitted for place, fitted in findings.probes.items() if not fitted.converged}
+    gaps = [fitted.gap for fitted in missed.values() if fitted.gap is not None]
+    if gaps:
+        note = f"the probe missed its tolerance: certified gap up to {max(gaps):.2g}"
+        note += f", asked {next(iter(missed.values())).tolerance:.2g}"
+    else:
+        note = "the probe's training did not stay finite"
+    return [(note, layer) for layer in dict.fromkeys(layer for layer, _ in missed)]
+
+
+def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:
+    """Which test rows the network's own classifier gets right; None where its outputs are other classes.
+
+    Where `classes=` chose some classes of a set the network knows whole, only their outputs compete.
+    """
+    logits = test.logits
+    if logits is None:
+        return None
+    if logits.shape[1] != len(dataset.class_names):
+        if logits.shape[1] != dataset.source_classes:
+            return None
+        logits = logits[:, list(dataset.class_indices)]
+    return (logits.argmax(dim=1) == test.labels).numpy()

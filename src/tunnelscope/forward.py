@@ -1,0 +1,145 @@
+"""One forward pass: its layers read and pooled in hooks, on which device, and how long it takes."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import quantiles
+
+import torch
+from torch import Tensor, nn
+
+from tunnelscope.errors import MachineError, unknown_name
+from tunnelscope.features import Pooling
+from tunnelscope.layers import ReadPoint
+from tunnelscope.trace import read_tensor
+
+
+@contextmanager
+def reading(
+    module: nn.Module,
+    points: Sequence[ReadPoint],
+    poolings: dict[str, Pooling],
+    *,
+    stop: bool = False,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that the forward pass inside the block fills with each layer's pooled features.
+
+    Args:
+        stop: end the pass once every layer is read, by raising `Reached`.
+    """
+    modules = dict(module.named_modules())
+    wanted: dict[str, list[ReadPoint]] = {}
+    for point in points:
+        wanted.setdefault(point.module, []).append(point)
+    pooled: dict[str, Tensor] = {}
+    calls = dict.fromkeys(wanted, 0)
+
+    def hook(name: str):
+        def read(_module: nn.Module, inputs: tuple, output: object) -> None:
+            calls[name] += 1
+            tensor = read_tensor(output, images, inputs)
+            for point in wanted[name]:
+                if point.call != calls[name] or tensor is None:
+                    continue
+                # pooled (or copied) at once: an in-place activation may overwrite the tensor next
+                values = poolings[point.name](tensor).to("cpu", torch.float32)
+                pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
+                if stop and len(pooled) == len(points):
+                    raise Reached
+
+        return read
+
+    def count(_module: nn.Module, inputs: tuple) -> None:
+        nonlocal images
+        images = len(inputs[0])
+
+    images = 0
+    handles = [module.register_forward_pre_hook(count)]
+    handles += [modules[name].register_forward_hook(hook(name)) for name in wanted]
+    try:
+        yield pooled
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Reached(Exception):
+    """Raised inside a hook to end a forward pass at a layer."""
+
+
+def milliseconds_saved(
+    module: nn.Module, example: Tensor, point: ReadPoint, repeats: int = 9
+) -> tuple[float, float, float]:
+    """Time one image through the whole network and up to a layer: the difference in ms.
+
+    The two are measured in turn, so that a drift of the machine's speed meets both. Given are the median
+    and the quartiles of the differences; never below 0.
+
+    Args:
+        example: one input, on the network's device.
+    """
+    target = dict(module.named_modules())[point.module]
+
+    calls = 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == point.call:
+            raise Reached
+
+    def timed(cut: bool) -> float:
+        nonlocal calls
+        calls = 0
+        handle = target.register_forward_hook(stop) if cut else None
+        start = time.perf_counter()
+        try:
+            module(example)
+        except Reached:
+            pass
+        finally:
+            if handle is not None:
+                handle.remove()
+        if example.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        timed(False)  # the first passes choose kernels
+        timed(True)
+        differences = [timed(False) - timed(True) for _ in range(repeats)]
+    low, middle, high = (max(0.0, 1000 * cut) for cut in quantiles(differences, n=4, method="inclusive"))
+    return middle, low, high
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is a CUDA device where there is one, else the CPU; a named device must exist.
+
+    Raises:
+        RequestError: none of auto, cpu, cuda, cuda:N.
+        MachineError: there is no such CUDA device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"], "Use auto, cpu, cuda or cuda:N.")
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise MachineError(
+                f"--device {device}: PyTorch finds no CUDA device here; use --device cpu or auto"
+            )
+        if (chosen.index or 0) >= count:
+            there = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+            raise MachineError(
+                f"--device {device}: PyTorch finds {count} CUDA device{'s' if count > 1 else ''} here; "
+                f"use {there}, or auto"
+            )
+    return chosen
+
+
+def on_device(batch: Tensor, device: torch.device) -> Tensor:
+    layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
+    return batch.to(device, memory_format=layout)
