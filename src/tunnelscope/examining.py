@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tunnelscope import __version__
@@ -13,6 +14,7 @@ from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
 from tunnelscope.metrics import METRICS, unbiased_cka
 from tunnelscope.outcome import Outcome, load_outcome, measure_layer
+from tunnelscope.randomness import named_generator
 from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
 from tunnelscope.store import Store, key_of
 from tunnelscope.subject import Layer, Subject
@@ -34,11 +36,13 @@ def examine(
     clock: Clock,
     notify: StageProgress,
     store: Store | None = None,
+    cka_rows: int | None = None,
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features.
 
     Args:
         store: gives what was done before and keeps what is done now, layer by layer.
+        cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
     """
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
@@ -54,7 +58,7 @@ def examine(
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store)
     with clock.stage("cka"):
-        compare_layers(findings, test)
+        compare_layers(findings, test, cka_rows, settings.seed)
     return findings
 
 
@@ -144,10 +148,17 @@ def _outcome_key(
     return key_of("outcome", __version__, *(one[name] for one in keys), *asked, findings.dataset.class_names)
 
 
-def compare_layers(findings: Findings, test: Recorded) -> None:
+def compare_layers(findings: Findings, test: Recorded, most_rows: int | None = None, seed: int = 0) -> None:
     """CKA between all layers on the test rows; where there is none a warning says why."""
+    count, rows = len(test.labels), slice(None)
+    if most_rows is not None and most_rows < count:
+        order = torch.randperm(count, generator=named_generator(seed, "rows of CKA"))
+        rows = order[:most_rows].sort().values
+        line = f"CKA on {findings.dataset.key} is read on {most_rows:,} of {count:,} test rows, for memory"
+        findings.warnings.append(line)
     try:
-        findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+        layers = [test.features[name][rows] for name in findings.layers]
+        findings.cka = unbiased_cka(layers).numpy()
     except ValueError as error:
         findings.warnings.append(f"no CKA on {findings.dataset.key}: {error}")
 

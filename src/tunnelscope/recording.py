@@ -1,6 +1,6 @@
 """Record: read all layers' features in one forward pass, pooled inside the hook."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -158,6 +158,16 @@ class Recorder:
             skipped,
             tuple(warnings),
         )
+
+    def dry_run(self, split: Split) -> Generator[Tensor, None, None]:
+        """Send batches through the network, keep nothing, and yield them as they went in."""
+
+        def ignore(*_: Any) -> None:
+            pass
+
+        for _, batch in self._batches(split, "images", ignore, Skipped(len(split)), ignore):
+            self._forward(batch, whole=True)
+            yield batch
 
     def _batches(
         self,

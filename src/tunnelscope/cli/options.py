@@ -68,6 +68,12 @@ cache = click.option(
     help="Keep features and probes in the cache ($TUNNELSCOPE_CACHE) and take from it what is there. "
     "[default: --cache]",
 )
+memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Keep the process below this, such as 4GB: smaller batches, fewer rows for CKA. "
+    "[default: what is free]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
