@@ -176,7 +176,7 @@ def probing_bytes(train: int, test: int, width: int) -> int:
     """Memory that probing and measuring one layer takes at its peak, its features included.
 
     Fitted to what `benchmarks/memory.py` measures: beside the features, solver and held-out copies of
-    the training rows (2.6 of them), eight square matrices in double precision, 20 MB of blocks.
+    the training rows (2.6 of them), eight square matrices in double precision, 40 MB of blocks.
     """
     features = FLOAT * width * (train + test)
     square = 8 * min(train, width) ** 2
@@ -185,7 +185,7 @@ def probing_bytes(train: int, test: int, width: int) -> int:
         return 2.6 * FLOAT * width * rows + 8 * square
 
     chosen_by_ten = 0.9 * FLOAT * width * train + fit(0.9 * train) if train < FEW_ROWS else 0.0
-    return int(features + max(fit(train), chosen_by_ten) + 20 * 2**20)
+    return int(features + max(fit(train), chosen_by_ten) + 40 * 2**20)
 
 
 def cka_bytes(rows: int, widths: Sequence[int]) -> int:
