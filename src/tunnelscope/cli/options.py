@@ -39,9 +39,9 @@ pool = click.option(
     "--pool",
     default="auto",
     show_default=True,
-    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "last"]),
+    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "cls+mean", "last"]),
     help="How a layer's output becomes features: 2×2 cells of a map, its average, every number (at most "
-    "8,000); of tokens the mean, the first (cls) or the last.",
+    "8,000); of tokens the mean, the first (cls), both (cls+mean) or the last.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
