@@ -25,6 +25,7 @@ from tunnelscope.demo import train_demo
 
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "examples.json"  # of each run what the pages need, so that they can be written again anywhere
+STAGES = {"record": "recording", "probes": "probes", "metrics": "metrics", "cka": "CKA"}
 COLLAPSE = ("numerical_rank", "effective_rank", "variance_ratio", "nc1", "nc2", "nc3", "nc4")
 
 TITLES = {
@@ -111,11 +112,11 @@ def page(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         parts += [f"## {TITLES[run['name']]}", f"```sh\n{wrapped(run['command'])}\n```", run["verdict"]]
         hardware, timings = run["hardware"], run["timings"]
+        stages = [f"{name} {duration(timings[stage])}" for stage, name in STAGES.items() if stage in timings]
         parts.append(
             f"{run['time']} on {hardware['cores']} cores ({hardware['cpu']}; PyTorch "
-            f"{run['versions']['torch']}): recording {duration(timings['record'])} "
-            f"({timings['images_per_second']:.0f} rows/s), probes {duration(timings['probes'])}, metrics "
-            f"{duration(timings['metrics'])}; peak memory {timings['peak_memory_mb'] / 1024:.1f} GiB."
+            f"{run['versions']['torch']}): {', '.join(stages)}; {timings['images_per_second']:.0f} rows/s "
+            f"recorded; peak memory {timings['peak_memory_mb'] / 1024:.1f} GiB."
         )
         if run["network_accuracy"]:
             parts.append(f"The network's own accuracy on its ID set: {percent(run['network_accuracy'])}.")

@@ -82,7 +82,7 @@ def scan(
             result in memory.
         weights: `pretrained`, `random` or a file.
         layers: `blocks`, `convs`, `all`, names or a regular expression.
-        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
+        pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
         tolerance: certified relative gap at which an exact probe is done.
         seeds: how many probe seeds, `seed` and the ones after it.

@@ -39,7 +39,8 @@ PAGES = {
     str(path.relative_to(ROOT)): hooks.on_page_markdown(path.read_text(encoding="utf-8"))
     for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 }
-REAL_SETS = {"data/" + name for name in "cifar10 cifar100 gtsrb caltech101 clothing text weights".split()}
+REAL_SETS = {f"data/{name}" for name in ("cifar10", "cifar100", "gtsrb", "caltech101", "clothing", "text")}
+REAL_SETS |= {"data/weights"}
 
 
 @pytest.fixture(scope="session")
