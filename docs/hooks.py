@@ -50,8 +50,8 @@ def section(name: str, command: click.Command) -> str:
         parts.append(f"```sh\n{' '.join(example.split())}\n```")
     options = (parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option))
     records = filter(None, (option.get_help_record(context) for option in options))
-    # Python-Markdown takes | inside of `…` as it is
-    rows = [f"| `{' '.join(option.split())}` | {cell(meaning)} |" for option, meaning in records]
+    # Python-Markdown takes | inside of `…` as it is; spaces around it are where a narrow page breaks the line
+    rows = [f"| `{' | '.join(option.split('|'))}` | {cell(meaning)} |" for option, meaning in records]
     return "\n\n".join([*parts, "\n".join(["| option | what it does |", "|---|---|", *rows])])
 
 

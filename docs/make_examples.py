@@ -235,7 +235,8 @@ def collapse(kept: dict[str, Any]) -> str:
 
 def comparison(kept: dict[str, Any]) -> str:
     """The table and the verdict of the comparison."""
-    return "```text\n{table}\n\n{verdict}\n```".format(**kept["comparison"])
+    quoted = "\n>\n".join(f"> {line}" for line in kept["comparison"]["verdict"].splitlines())
+    return f"```text\n{kept['comparison']['table']}\n```\n\n{quoted}"
 
 
 # Pages with a place for something written from runs.
