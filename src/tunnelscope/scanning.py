@@ -147,7 +147,12 @@ def plan(
     """Size a scan without doing it: rows, widths, memory, disk and time, from one batch.
 
     Args:
-        model, id, ood, memory, cache, options: as for `scan`.
+        model: as for `scan`.
+        id: as for `scan`.
+        ood: as for `scan`.
+        memory: as for `scan`.
+        cache: as for `scan`.
+        **options: the other arguments of `scan`.
 
     Raises:
         RequestError: something cannot be met as asked.

@@ -186,7 +186,9 @@ def test_every_command_is_on_a_page_beside_the_reference():
 
 def test_the_python_page_has_the_public_names_and_no_others():
     listed = re.findall(r"^::: tunnelscope\.(\w+)$", PAGES["docs/python.md"], re.MULTILINE)
-    assert sorted(listed) == sorted(ts.__all__)
+    assert sorted(listed) == sorted(ts.__all__), (
+        "give each name a line `::: tunnelscope.NAME` in docs/python.md"
+    )
 
 
 def test_the_changelogs_links_are_turned_to_the_pages():
