@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope import __version__
-from tunnelscope.data import DataSet, Preprocessing, leave_out
+from tunnelscope.data import DataSet, Preprocessing, equal_pairs, leave_out, like_pairs
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
 from tunnelscope.metrics import METRICS, unbiased_cka
@@ -37,12 +37,14 @@ def examine(
     notify: StageProgress,
     store: Store | None = None,
     cka_rows: int | None = None,
+    scale_doubt: str | None = None,
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features.
 
     Args:
         store: gives what was done before and keeps what is done now, layer by layer.
         cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
+        scale_doubt: what is doubtful of the inputs' scale, in words.
     """
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
@@ -53,8 +55,11 @@ def examine(
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     for split, recorded in (("train", train), ("test", test)):
         findings.warnings.extend(f"{dataset.key} ({split}): {line}" for line in recorded.warnings)
+    findings.scale_doubt = scale_doubt
     if role == "id":
         findings.network_correct = _network_correct(test, dataset)
+    with clock.stage("duplicates"):
+        find_twins(findings, train, test, recorder, store)
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store)
     with clock.stage("cka"):
@@ -146,6 +151,25 @@ def _outcome_key(
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
     asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
     return key_of("outcome", __version__, *(one[name] for one in keys), *asked, findings.dataset.class_names)
+
+
+def find_twins(
+    findings: Findings, train: Recorded, test: Recorded, recorder: Recorder, store: Store | None = None
+) -> None:
+    """Test images that are training images too, or look like one; found once for the same images."""
+    if train.prints is None or test.prints is None:
+        return
+    findings.digests = {"train": train.prints.digests, "test": test.prints.digests}
+    key = key_of("twins", __version__, train.fingerprint, test.fingerprint, recorder.network.preprocessing)
+    found = store.read_note(key) if store else None
+    if found is None:
+        equal = equal_pairs(train.prints.digests, test.prints.digests)
+        is_equal = {row for row, _ in equal}
+        like = like_pairs(train.prints.thumbnails, test.prints.thumbnails)
+        found = {"equal": equal, "like": [pair for pair in like if pair[0] not in is_equal]}
+        if store:
+            store.write_note(key, found)
+    findings.equal, findings.like = ([(row, twin) for row, twin in found[name]] for name in ("equal", "like"))
 
 
 def compare_layers(findings: Findings, test: Recorded, most_rows: int | None = None, seed: int = 0) -> None:

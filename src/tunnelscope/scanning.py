@@ -17,6 +17,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
 from tunnelscope.findings import AnyProbe, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
+from tunnelscope.input_scale import check_input_scale
 from tunnelscope.memory import peak, read_size
 from tunnelscope.models import Network
 from tunnelscope.planning import Plan, fit_to, make_plan
@@ -64,6 +65,7 @@ def scan(
     label: str | None = None,
     image: str | None = None,
     skip_corrupt: bool = False,
+    accept_scale: bool = False,
     cache: bool = True,
     memory: str | int | None = None,
     command: str | None = None,
@@ -89,6 +91,7 @@ def scan(
         max_samples: rows per split at most, balanced by class.
         skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
             error; more than half of a split is an error all the same.
+        accept_scale: warn where the inputs' scale is off by a factor of 10 or more, instead of an error.
         cache: keep features and what is measured on them in the store (`$TUNNELSCOPE_CACHE`, else the
             user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
         memory: keep the process below this (4GB, or bytes): smaller batches, features on the disk, fewer
@@ -115,6 +118,7 @@ def scan(
         announce or (lambda line: None),
         batch_size=batch_size,
         skip_corrupt=skip_corrupt,
+        accept_scale=accept_scale,
         cache=cache,
         memory=memory,
         **loading,
@@ -180,6 +184,7 @@ class Work:
     roles: list[str]
     recorder: Recorder
     plan: Plan
+    doubts: dict[str, str]  # about the scale of inputs, by the set's key
 
 
 def _prepare(
@@ -192,6 +197,7 @@ def _prepare(
     *,
     label: str | None = None,
     image: str | None = None,
+    accept_scale: bool = False,
     cache: bool = True,
     memory: str | int | None = None,
     **loading: Any,
@@ -203,11 +209,13 @@ def _prepare(
         recorder = _load_model(model, sources, id is not None, settings, **loading)
     for line in choices(recorder.network, sources):
         announce(line)
+    with clock.stage("load"):
+        doubts = check_input_scale(recorder, sources, accept=accept_scale)
     with clock.stage("plan"):
         sized = fit_to(make_plan(recorder, sources, settings, cached=cache, report=True), budget)
     announce(sized.describe())
     recorder = replace(recorder, batch_size=sized.batch_size)
-    return Work(sources, _roles(sources, id), recorder, sized)
+    return Work(sources, _roles(sources, id), recorder, sized, doubts)
 
 
 @contextmanager
@@ -225,7 +233,9 @@ def _examine_all(
 ) -> list[Findings]:
     rows = work.plan.cka_rows
     return [
-        examine(work.recorder, dataset, role, settings, clock, notify, store, rows)
+        examine(
+            work.recorder, dataset, role, settings, clock, notify, store, rows, work.doubts.get(dataset.key)
+        )
         for dataset, role in zip(work.sources, work.roles, strict=True)
     ]
 

@@ -62,6 +62,11 @@ max_samples = click.option(
 skip_corrupt = click.option(
     "--skip-corrupt", is_flag=True, help="Leave images out that cannot be decoded; a warning names them."
 )
+accept_scale = click.option(
+    "--accept-scale",
+    is_flag=True,
+    help="Go on where the inputs' scale is off by a factor of 10 or more; a warning says so.",
+)
 cache = click.option(
     "--cache/--no-cache",
     default=True,

@@ -42,6 +42,7 @@ from tunnelscope.protocol_names import short_names
     options.label,
     options.image,
     options.skip_corrupt,
+    options.accept_scale,
     options.device,
     options.batch_size,
     options.workers,
