@@ -12,7 +12,7 @@ SCALE_REFUSED = 10.0  # times too large or too small: the numbers would be anoth
 SCALE_DOUBTED = 3.0  # times; data of another kind than the network's own stays below
 PIXEL_SPREAD = 0.25  # standard deviation of natural images scaled to 0..1: CIFAR 0.25, ImageNet 0.28
 FAR_UNDER_PROBE = 0.1  # of the last layer's probe: more than a classifier trained elsewhere loses
-MOSTLY_DEAD = 0.9  # share of a layer's features; ReLU networks that are well commonly have half
+MOSTLY_DEAD = 0.9  # share of a layer's features; the demo's MLP has up to 0.17, a CIFAR ResNet-20 up to 0.13
 FEW_LIKE = 1e-3  # share of the test rows; fewer near-duplicates move an accuracy by less than 0.1 points
 
 
@@ -153,7 +153,8 @@ def overlap(
     if equal[0]:
         found.append(f"{equal[0]:,} of {n_test:,} test {kind} are training {kind} too (first: {equal[1]})")
     if like[0]:
-        found.append(f"{like[0]:,} of {n_test:,} look nearly like a training image (first: {like[1]})")
+        count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
+        found.append(f"{count} nearly equal a training image (first: {like[1]})")
     whole, rest = accuracies
     effect = "" if rest is None else f"the last layer's accuracy is {whole:.1%}, without them {rest:.1%}; "
     return f"{key}: {', and '.join(found)}; {effect}take them out of one split"
