@@ -278,7 +278,7 @@ def test_texts_that_come_twice_are_found_by_their_digests():
 @given(st.integers(0, 10**6), st.floats(0.2, 3), st.floats(-2, 2), st.integers(16, 40))
 def test_a_copy_with_other_contrast_is_alike_and_other_images_are_not(seed, contrast, shift, side):
     draws = torch.Generator().manual_seed(seed)
-    batch = torch.randn(12, 3, side, side, generator=draws).cumsum(2).cumsum(3) / side
+    batch = torch.randn(12, 3, side, side, generator=draws).cumsum(2).cumsum(3)
     copies = contrast * batch[[5, 2]] + shift
     assert like_pairs(thumbnails(batch), thumbnails(copies)) == [(0, 5), (1, 2)]
 
@@ -307,13 +307,22 @@ def test_plain_surfaces_and_small_images_are_like_nothing():
 def test_handwritten_digits_of_one_class_are_not_taken_for_copies(real_data):
     digits = load_data(f"{real_data}/mnist")
     both = [
-        thumbnails(torch.tensor(np.stack([np.float32(image)[None] for image in split.images])))
+        thumbnails(
+            torch.tensor(np.stack([np.asarray(image, dtype=np.float32)[None] for image in split.images]))
+        )
         for split in (digits.train, digits.test)
     ]
     assert like_pairs(*both) == []
 
 
 # the network's own accuracy
+
+
+def test_an_untrained_classifier_is_not_told_of():
+    model, own = "zoo:mlp?depth=2&width=32", "sklearn:digits?classes=0-2"
+    scan = ts.scan(model, weights="random", id=own, max_samples=200, probe="ridge")
+    assert scan.run["probes"][-1]["accuracy"] > scan.run["network_accuracy"]["value"] + 0.2
+    assert not any("own accuracy" in line for line in scan.run["warnings"])
 
 
 def test_a_classifier_in_another_order_is_told():

@@ -328,6 +328,8 @@ def _warnings(
             f"it stays above from {reading['start_95_stable']} on"
         )
     own = findings[0]
+    if subject.weights.startswith("random"):  # that its classifier knows nothing is no fault
+        own_accuracy = None
     far_under = health.own_accuracy(own.dataset.key, own_accuracy, own.accuracies[-1])
     return warnings + ([far_under] if far_under else [])
 
