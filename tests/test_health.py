@@ -257,7 +257,7 @@ def test_images_in_both_splits_are_told_when_nothing_is_read_again(tmp_path, mon
     test[7], test[8] = train[4], brighter(train[9])
     net, planted = fitted(), data(test=(test, labels))
     first = found(net, id=planted, ood={"other": planted}, fault="training images")
-    monkeypatch.setattr(Recorder, "_forward", None)
+    monkeypatch.setattr(Recorder, "record", None)
     assert found(net, id=planted, ood={"other": planted}, fault="training images") == first
     assert len(first) == 3
     for prints in tmp_path.glob("outcomes/*/*/prints.safetensors"):  # a store that was cleared of them
