@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "scan": "tunnelscope.scanning",
+    "scan_features": "tunnelscope.probing",
     "record": "tunnelscope.recording",
     "load": "tunnelscope.results",
     "Scan": "tunnelscope.results",
@@ -52,6 +53,7 @@ __all__ = [
     "probe",
     "record",
     "scan",
+    "scan_features",
 ]
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from tunnelscope.models import Network, load_network
     from tunnelscope.probes import LinearProbe, load_probe, probe
     from tunnelscope.probes.estimator import ProbeClassifier
+    from tunnelscope.probing import scan_features
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import plan, scan

@@ -12,7 +12,6 @@ from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
 from tunnelscope.input_scale import check_input_scale
 from tunnelscope.keeping import record_both
-from tunnelscope.models import Network
 from tunnelscope.recording import Recorded, Recorder, StageProgress, recorder_for
 
 
@@ -39,7 +38,8 @@ def record_file(
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
     Tensors: `train/LAYER` and `test/LAYER`, (n, width) float32; `train/labels` and `test/labels`,
-    (n,) int64. Metadata (strings): `model`, `weights`, `pool`, `data`, `class_names` (JSON).
+    (n,) int64. Metadata (strings): `model`, `weights`, `pool`, `data`, and as JSON `class_names`,
+    `warnings` and `layers` (in forward order, which the file itself does not keep).
 
     Returns:
         What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
@@ -66,7 +66,7 @@ def record_file(
     train, test = record_both(recorder, dataset, progress, logits=False)
     recorded = {"train": train, "test": test}
     dataset = leave_out(dataset, train.skipped, test.skipped)
-    _write(Path(out), _tensors(recorder, recorded), _metadata(recorder.network, dataset, pool))
+    _write(Path(out), _tensors(recorder, recorded), _metadata(recorder, dataset, pool))
     return {
         "file": str(out),
         "model": recorder.network.source,
@@ -89,13 +89,15 @@ def _tensors(recorder: Recorder, recorded: dict[str, Recorded]) -> dict[str, Ten
     return tensors | {f"{part}/labels": half.labels for part, half in recorded.items()}
 
 
-def _metadata(network: Network, dataset: DataSet, pool: str) -> dict[str, str]:
+def _metadata(recorder: Recorder, dataset: DataSet, pool: str) -> dict[str, str]:
     return {
-        "model": network.source,
-        "weights": network.weights,
+        "model": recorder.network.source,
+        "weights": recorder.network.weights,
         "pool": pool,
         "data": dataset.source,
         "class_names": json.dumps(list(dataset.class_names)),
+        "warnings": json.dumps(list(dataset.warnings)),
+        "layers": json.dumps([point.name for point in recorder.points]),
     }
 
 

@@ -52,6 +52,7 @@ class Findings:
         default_factory=list
     )  # test rows that are a training row too, and it
     like: list[tuple[int, int]] = field(default_factory=list)  # test rows that only look like one, and it
+    code: dict[str, list[str]] = field(default_factory=dict)  # by layer: loads its features, without network
 
     @property
     def accuracies(self) -> np.ndarray:

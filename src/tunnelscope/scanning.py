@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import Recorder, StageProgress, check_reads, ready_shape, recorder_for
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.store import Store
+from tunnelscope.subject import Subject
 from tunnelscope.summary import summarise
 
 
@@ -105,7 +106,8 @@ def scan(
         MachineError: the machine cannot do it.
     """
     settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
-    _check(settings, device)
+    check_settings(settings)
+    choose_device(device)
     folder = claim_folder(out) if out is not None else None
     clock = Clock()
     loading = {"label": label, "image": image, "weights": weights, "device": device, "workers": workers}
@@ -127,11 +129,30 @@ def scan(
         findings = _examine_all(work, settings, clock, progress or (lambda stage, done, total: None), store)
     with clock.stage("tunnel"):
         saved = _milliseconds(findings, work.recorder)
-        run, frame = summarise(findings, describe(work.recorder), settings, saved)
-    run["plan"] = work.plan.as_dict()
-    run["timings"] = _timings(clock, run["plan"]["rows"])
-    run["run"] = folder.name if folder else work.recorder.network.name
-    run["command"] = command or "ts.scan"
+    about = {"plan": work.plan.as_dict(), "command": command or "ts.scan"}
+    return finish(findings, describe(work.recorder), settings, saved, clock, folder, about, progress)
+
+
+def finish(
+    findings: list[Findings],
+    subject: Subject,
+    settings: Settings,
+    milliseconds: Mapping[str, tuple[float, float, float]],
+    clock: Clock,
+    folder: Path | None,
+    about: Mapping[str, Any],
+    progress: StageProgress | None,
+) -> Scan:
+    """Sum up what the data sets showed, and write it into the folder where there is one.
+
+    Args:
+        about: `plan`, None where nothing was recorded, and `command`, as in `run.json`.
+    """
+    with clock.stage("tunnel"):
+        run, frame = summarise(findings, subject, settings, milliseconds)
+    run |= about
+    run["timings"] = _timings(clock, about["plan"]["rows"] if about["plan"] else None)
+    run["run"] = folder.name if folder else subject.name
     frame["run"] = run["run"]
     result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
     if folder is not None:
@@ -166,7 +187,8 @@ def plan(
     chosen = {name: options.pop(name) for name in list(options) if name in known}
     settings = Settings(protocol=options.pop("probe", "exact"), **chosen)
     device = options.pop("device", "auto")
-    _check(settings, device)
+    check_settings(settings)
+    choose_device(device)
     say = options.pop("announce", None) or (lambda line: None)
     ignored = ("out", "command", "progress")
     loading = {name: value for name, value in options.items() if name not in ignored}
@@ -240,13 +262,12 @@ def _examine_all(
     ]
 
 
-def _check(settings: Settings, device: str) -> None:
+def check_settings(settings: Settings) -> None:
     """Refuse what can be refused before anything is read or written."""
     if settings.seeds < 1:
         raise RequestError(f"--seeds {settings.seeds}: at least one probe seed is needed")
     protocol_name(settings.protocol)
     check_tolerance(settings.tolerance)
-    choose_device(device)
 
 
 def choices(network: Network, sources: list[DataSet]) -> list[str]:
@@ -254,13 +275,16 @@ def choices(network: Network, sources: list[DataSet]) -> list[str]:
     lines = [f"{network.source}: weights {network.weights}"]
     if network.preprocessing is not None and any(ready_shape(dataset.train) is None for dataset in sources):
         lines.append(f"{network.source}: {network.preprocessing.describe()}")
-    for dataset in sources:
-        rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test {dataset.train.kind}"
-        is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
-        source = "" if is_told else f", from {dataset.source}"
-        lines.append(f"{dataset.key}: {rows}, {len(dataset.class_names)} classes{source}")
-        lines += [f"{dataset.key}: {note}" for note in dataset.notes]
-    return lines
+    return lines + [line for dataset in sources for line in told(dataset)]
+
+
+def told(dataset: DataSet) -> list[str]:
+    """A data set in words: its size, and what was chosen on reading it."""
+    rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test {dataset.train.kind}"
+    is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
+    source = "" if is_told else f", from {dataset.source}"
+    size = f"{rows}, {len(dataset.class_names)} classes{source}"
+    return [f"{dataset.key}: {line}" for line in (size, *dataset.notes)]
 
 
 def _load_sets(
@@ -357,11 +381,12 @@ def _write(result: Scan, folder: Path, notify: StageProgress) -> None:
     notify("report", 1, 1)
 
 
-def _timings(clock: Clock, images: int) -> dict[str, float]:
+def _timings(clock: Clock, images: int | None) -> dict[str, float]:
     """Seconds per stage (report apart), rows recorded per second, peak memory in MB (2^20 bytes)."""
     timings = {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()}
     timings["total"] = round(time.perf_counter() - clock.started, 3)
-    timings["images_per_second"] = round(images / max(clock.seconds["record"], 1e-9), 1)
+    if images is not None:
+        timings["images_per_second"] = round(images / max(clock.seconds["record"], 1e-9), 1)
     timings["peak_memory_mb"] = round(peak() / 2**20, 1)
     return timings
 

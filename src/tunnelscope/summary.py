@@ -70,7 +70,7 @@ def summarise(
         "data": [_data(found) for found in findings],
         **network_accuracy,
         "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), subject.weights),
-        "next_step": {key: _next_step(subject, best["layer"], settings) for key, best in best_layer.items()},
+        "next_step": {f.dataset.key: _next_step(f, subject, settings) for f in findings},
         "tunnel": reading,
         "best_layer": best_layer,
         "layers": layers,
@@ -265,6 +265,8 @@ def _data(found: Findings) -> dict[str, Any]:
 def _network_accuracy(own: Findings | None) -> dict[str, Any]:
     if own is None:
         return {"network_accuracy": None, "network_accuracy_reason": "no ID set was given"}
+    if own.code:
+        return {"network_accuracy": None, "network_accuracy_reason": "features were given, not the network"}
     if own.network_correct is None:
         reason = (
             f"the network's outputs are not the {len(own.dataset.class_names)} classes of {own.dataset.key}"
@@ -307,7 +309,10 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _next_step(subject: Subject, layer: str, settings: Settings) -> list[str]:
+def _next_step(found: Findings, subject: Subject, settings: Settings) -> list[str]:
+    layer = found.layers[found.best]
+    if found.code:
+        return found.code[layer]
     how = (layer, settings.pool, settings.seed, subject.items)
     return next_step(subject.loadable, subject.weights_file, *how)
 
@@ -426,7 +431,8 @@ def _copies(findings: list[Findings]) -> list[str]:
         key = found.dataset.key
         twin = first.setdefault(tuple(found.fingerprints.values()), key)
         if twin != key:
-            lines.append(f"{key} holds the same images and labels as {twin}; one is a copy of the other")
+            kind = found.dataset.train.kind
+            lines.append(f"{key} holds the same {kind} and labels as {twin}; one is a copy of the other")
     return lines
 
 

@@ -11,6 +11,7 @@ from tunnelscope.cli.cache import cache
 from tunnelscope.cli.compare import compare
 from tunnelscope.cli.demo import demo
 from tunnelscope.cli.layers import layers
+from tunnelscope.cli.probe import probe
 from tunnelscope.cli.record import record
 from tunnelscope.cli.report import report
 from tunnelscope.cli.scan import scan
@@ -29,7 +30,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, report, compare, demo, cache):
+for command in (scan, probe, layers, record, report, compare, demo, cache):
     cli.add_command(command)
 
 

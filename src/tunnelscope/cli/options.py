@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tunnelscope.errors import unknown_name
+from tunnelscope.protocol_names import short_names
 
 
 class OneOf(click.Choice):
@@ -42,6 +43,23 @@ pool = click.option(
     type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "cls+mean", "last"]),
     help="How a layer's output becomes features: 2×2 cells of a map, its average, every number (at most "
     "8,000); of tokens the mean, the first (cls), both (cls+mean) or the last.",
+)
+probe = click.option(
+    "--probe",
+    default="exact",
+    show_default=True,
+    type=OneOf("probe", short_names()),
+    help="The probe's protocol.",
+)
+seeds = click.option(
+    "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."
+)
+tolerance = click.option(
+    "--tolerance",
+    default=1e-2,
+    show_default=True,
+    type=float,
+    help="Certified relative gap at which an exact probe is done, from 1e-12 to below 1.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")

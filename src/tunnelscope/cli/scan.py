@@ -10,7 +10,6 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error, print_scan
-from tunnelscope.protocol_names import short_names
 
 
 @click.command()
@@ -19,23 +18,7 @@ from tunnelscope.protocol_names import short_names
 @click.option("--ood", multiple=True, metavar="DATA", help="Other data; may be given several times.")
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
-@click.option(
-    "--probe",
-    default="exact",
-    show_default=True,
-    type=options.OneOf("probe", short_names()),
-    help="The probe's protocol.",
-)
-@click.option(
-    "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."
-)
-@click.option(
-    "--tolerance",
-    default=1e-2,
-    show_default=True,
-    type=float,
-    help="Certified relative gap at which an exact probe is done, from 1e-12 to below 1.",
-)
+@options.together(options.probe, options.seeds, options.tolerance)
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: rows, memory, disk, time.")
 @options.together(
     options.max_samples,

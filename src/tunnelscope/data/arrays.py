@@ -72,7 +72,7 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
         origin = f"{key} ({split})" if split else key
         if isinstance(source, Dataset):
             images[split] = DatasetImages(source, origin)
-            values = _label_values(dataset_labels(source, origin), origin)
+            values = label_values(dataset_labels(source, origin), origin)
             names = names or dataset_classes(source)
         else:
             images[split], values = _pair(source, origin)
@@ -121,7 +121,7 @@ def _pair(source: Any, origin: str) -> tuple[Images, np.ndarray]:
             f"{origin}: a {type(source).__name__} is no data source; give a path, a hub id, a torch Dataset, "
             'a pair (images, labels), or {"train": …, "test": …} of these'
         )
-    images, values = _array_images(source[0], origin), _label_values(source[1], origin)
+    images, values = _array_images(source[0], origin), label_values(source[1], origin)
     if len(values) != len(images):
         raise RequestError(f"{origin}: {len(images)} images, but {len(values)} labels; one label an image")
     return images, values
@@ -148,7 +148,8 @@ def _array_images(images: Any, origin: str) -> Images:
     return ArrayImages(images, origin)
 
 
-def _label_values(labels: Any, origin: str) -> np.ndarray:
+def label_values(labels: Any, origin: str) -> np.ndarray:
+    """Labels as an array of int64 or strings, (n,). Raises RequestError for anything else."""
     values = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.ndim != 1 or not len(values):
         raise RequestError(f"{origin}: labels have shape {values.shape}; wanted one a row, (n,), n above 0")

@@ -15,7 +15,7 @@ class Images(Protocol):
     """Images by number: a PIL image, a uint8 array (H, W[, C]), or a float tensor: a ready model input.
 
     Or texts, each a string. A sequence may also have `place(index) -> str`, which says in words which one
-    that is.
+    that is, and `kind`, what its items are called where they are neither.
     """
 
     def __len__(self) -> int:
@@ -52,7 +52,9 @@ class Split:
 
     @property
     def kind(self) -> str:
-        """What the items are: "images" or "texts"."""
+        """What the items are: "images" or "texts"; "rows" of features."""
+        if isinstance(kind := getattr(self.images, "kind", None), str):
+            return kind
         try:
             return "texts" if isinstance(self.images[0], str) else "images"
         except Exception:  # a damaged image, which is named (or left out) when the split is read

@@ -49,15 +49,15 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
     """
     schema = tables[0].schema
     content, read = _content_column(schema, options, key)
-    label = _label_column(schema, options.label, content, key)
+    label = label_column(schema, options.label, content, key)
     for table in tables[1:]:
         lacking = [name for name in (content, label) if name not in table.schema.names]
         if lacking:
             has = _list(table.schema.names)
             raise RequestError(f"{key}: the {table.name} split lacks column {lacking[0]!r}; it has: {has}")
     columns = [_checked(table, label, key, "labels", "label") for table in tables]
-    names = _class_names(schema, label)
-    if any(_class_names(table.schema, label) != names for table in tables[1:]):
+    names = class_names(schema, label)
+    if any(class_names(table.schema, label) != names for table in tables[1:]):
         raise RequestError(
             f"{key}: the splits' class names in column {label!r} differ; choose one with ?split=NAME"
         )
@@ -167,7 +167,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
+def label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
+    """Find the label column beside the content's: the one named, a usual name, or the only class label."""
     others = [name for name in schema.names if name != content]
     if wanted is not None:
         if wanted not in others:
@@ -176,7 +177,7 @@ def _label_column(schema: pa.Schema, wanted: str | None, content: str, key: str)
     for usual in ("label", "fine_label"):
         if usual in others:
             return usual
-    labelled = [name for name in others if _class_names(schema, name) is not None]
+    labelled = [name for name in others if class_names(schema, name) is not None]
     if len(labelled) == 1:
         return labelled[0]
     if not others:
@@ -200,7 +201,8 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """The class names that the Hugging Face library wrote for a label column; None where it did not."""
     feature = _features(schema).get(column)
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
         return None
@@ -231,6 +233,11 @@ def _checked(table: Table, column: str, key: str, what: str, option: str) -> pa.
     if not len(values):
         raise RequestError(f"{key}: the {table.name or 'only'} split is empty; it needs rows")
     return values
+
+
+def read_labels(table: Table, column: str, key: str) -> np.ndarray:
+    """Labels of a split, int64 or strings (n,). Raises RequestError where they are neither, or null."""
+    return _values(_checked(table, column, key, "labels", "label"))
 
 
 def _groups(tables: Sequence[Table], column: str, key: str) -> list[np.ndarray]:

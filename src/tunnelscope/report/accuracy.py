@@ -29,7 +29,7 @@ def accuracy_chart(
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
     y = alt.Y(
         "accuracy:Q",
-        title="Probe accuracy on test images",
+        title="Probe accuracy on test examples",
         scale=alt.Scale(domain=accuracy_domain(tidy, network_accuracy), nice=False, zero=False),
         axis=alt.Axis(format="%", tickCount=6),
     )

@@ -115,6 +115,9 @@ def falls_after(entry: Mapping[str, Any]) -> str:
     return (entry.get("start") if high is not None else None) or words.UNKNOWN
 
 
+SAVINGS = ("parameters", "flops", "milliseconds")  # of a best row; all unknown without a network
+
+
 def saved_share(saved: Any, whole: Any) -> str:
     """What is saved as a share of the whole network, in percent."""
     part, total = number(saved), number(whole)
@@ -158,8 +161,9 @@ def what_was_run(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
     model, hardware = run.get("model") or {}, run.get("hardware") or {}
     timings, fingerprints = run.get("timings") or {}, run.get("fingerprints") or {}
     spent = [(name, words.seconds(value)) for name, value in timings.items() if "_" not in name]
+    rate = timings.get("images_per_second")  # none where features were given
     rates = [
-        ("images per second", words.significant(timings.get("images_per_second"))),
+        *([("images per second", words.significant(rate))] if rate is not None else []),
         ("peak memory", f"{words.count(timings.get('peak_memory_mb'))} MB"),
     ]
     groups = [
@@ -192,7 +196,7 @@ def fingerprint_pairs(fingerprints: Mapping[str, Any]) -> list[tuple[str, str]]:
             if isinstance(value, Mapping)
             else [(name, plain(value))]
         )
-    return pairs
+    return [(name, value) for name, value in pairs if value]
 
 
 def data_rows(run: dict[str, Any]) -> list[dict[str, str]]:

@@ -43,7 +43,7 @@ MEASURES = (
         "effective_rank",
         "Effective rank",
         "Effective rank",
-        "How many directions the spread of the images really uses: the exponential of the entropy of the "
+        "How many directions the spread of the examples really uses: the exponential of the entropy of the "
         "covariance eigenvalues. Higher: spread over more directions. A fall towards the number of classes "
         "is compression.",
     ),
@@ -51,7 +51,7 @@ MEASURES = (
         "within_variance",
         "Variance within classes",
         "Within-class variance",
-        "How far images lie from the mean of their own class. Lower: images of one class are drawn together. "
+        "How far examples lie from the mean of their own class. Lower: those of a class are drawn together. "
         "Logarithmic axis.",
         log=True,
     ),
@@ -75,8 +75,8 @@ MEASURES = (
         "twonn",
         "Intrinsic dimension",
         "TwoNN dimension",
-        "How many coordinates the images need locally, from the distances to their two nearest neighbours. "
-        "Lower: the images lie on a thinner sheet.",
+        "How many coordinates the examples need locally, from the distances to their two nearest neighbours. "
+        "Lower: they lie on a thinner sheet.",
     ),
 )
 
@@ -99,8 +99,10 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
     caption = (
         "How well a linear classifier reads the classes from each layer; higher means more of what the "
         "classes need is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of "
-        "each data set, and the points over “pixels” are the same classifier on the input itself."
+        "each data set."
     )
+    if "input" in set(table["layer"]):
+        caption += " The points over “pixels” are the same classifier on the input itself."
     if frame.id_set:
         caption += f" The strong line is {frame.id_set}, the data the network was trained for (ID)."
     if frame.start is not None and frame.start < frame.count:
@@ -169,7 +171,7 @@ def cka_figure(table: pd.DataFrame, frame: Frame) -> Figure | None:
         ["dataset"], key=lambda column: column.map(order), kind="stable", ignore_index=True
     )
     caption = (
-        "How alike two layers arrange the same images (linear CKA, unbiased): 1 is the same up to rotation "
+        "How alike two layers arrange the same examples (linear CKA, unbiased): 1 is the same up to rotation "
         "and scale, 0 unrelated. Layers run from bottom left to top right; a block of high values in the "
         "upper right corner is a stretch of layers that change little any more."
     )

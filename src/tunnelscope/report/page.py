@@ -43,6 +43,7 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     frame = shared_frame(table, run)
     figures = build_figures(table, run)
     layers = layer_table(table, run, frame)
+    best_rows = facts.best_rows(run, frame)
     return render_template(
         "report.html.j2",
         figures,
@@ -56,7 +57,8 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
         warnings=run.get("warnings") or [],
         key_figures=facts.key_figures(run, frame),
         ood_rows=facts.ood_rows(run),
-        best_rows=facts.best_rows(run, frame),
+        best_rows=best_rows,
+        savings_known=any(row[name] != words.UNKNOWN for row in best_rows for name in facts.SAVINGS),
         layers=layers,
         what_was_run=facts.what_was_run(run),
         data_rows=facts.data_rows(run),

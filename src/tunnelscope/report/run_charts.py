@@ -31,7 +31,7 @@ def accuracy_panel(tidy: pd.DataFrame, starts: pd.DataFrame, labels: Sequence[st
     lanes = LANE * len(starts) + 6 if len(starts) else 0
     y = alt.Y(
         "accuracy:Q",
-        title="Probe accuracy on test images",
+        title="Probe accuracy on test examples",
         scale=alt.Scale(domain=accuracy_domain(tidy, None), nice=False, zero=False),
         axis=alt.Axis(format="%", tickCount=6, titleY=-12 - max(lanes, 15)),
     )
