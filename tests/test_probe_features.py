@@ -126,7 +126,8 @@ def test_the_command_writes_the_folder_of_a_scan(recorded, run):
     assert len(scan.probes) == 8
     page = (scan.folder / "report.html").read_text()
     assert "FLOPs saved" not in page
-    assert "“pixels”" not in page
+    assert "The points over" not in page
+    assert '"pixels"' not in page
     assert "load_file" in page
     assert "ts.load_network" not in page
     assert "digits: 120 training and 120 test rows, 5 classes" in err
@@ -222,13 +223,16 @@ def test_test_rows_come_from_a_file_of_their_own(tmp_path, run):
     assert (entry["n_train"], entry["n_test"]) == (60, 30)
 
 
-def test_a_matrix_named_input_is_the_baseline():
+def test_a_matrix_named_input_is_the_baseline(tmp_path):
     features, labels = planted()
     scan = ts.scan_features(ood=({"input": features["noise"], "clear": features["clear"]}, labels))
     assert [layer["name"] for layer in scan.run["layers"]] == ["clear"]
     assert [probe["layer"] for probe in scan.run["baselines"]] == ["input"]
     place = scan.table().query("layer == 'input'").iloc[0]
     assert (place["layer_index"], place["read_point"]) == (0, "features")
+    page = scan.report(tmp_path / "report.html").read_text()
+    assert "The points over “input”" in page
+    assert "pixels" not in re.search(r"Accuracy by depth.*", page)[0]
 
 
 def test_the_python_of_the_docs_runs():
@@ -350,6 +354,19 @@ def test_labels_beside_the_features_are_checked(tmp_path, refused):
     assert "no array named 'lables'; nearest: labels" in refused("l.npz", "--label", "lables")
 
 
+def test_labels_and_indices_in_parquet_are_no_features(tmp_path):
+    features, labels = planted()
+    frame = pd.DataFrame(features["noise"], columns=list("abcd")).assign(label=labels, y=labels / 2)
+    frame.index = pd.Index(labels + 0)
+    frame.to_parquet(tmp_path / "x.parquet")
+    for arguments in ({}, {"labels": labels}):
+        scan = ts.scan_features(ood=tmp_path / "x.parquet", probe="ridge", **arguments)
+        assert scan.run["layers"][0]["width"] == 4
+        place = {}
+        exec("\n".join(scan.run["next_step"]["x"]), place)
+        np.testing.assert_array_equal(place["features"], features["noise"])
+
+
 def test_parquet_says_what_its_columns_lack(tmp_path, refused):
     features, labels = planted()
     rows = [list(row) for row in features["clear"]]
@@ -357,8 +374,9 @@ def test_parquet_says_what_its_columns_lack(tmp_path, refused):
     pq.write_table(pa.table({"a": rows}), tmp_path / "none.parquet")
     pq.write_table(pa.table({"a": [*rows[:-1], [1.0]], "label": labels}), tmp_path / "ragged.parquet")
     pq.write_table(pa.table({"a": [*rows[:-1], None], "label": labels}), tmp_path / "null.parquet")
-    assert "u, v; choose one with ?label=COLUMN" in refused("two.parquet").replace("--label", "?label=COLUMN")
-    assert "has no label column" in refused("none.parquet")
+    assert "choose one of u, v with --label COLUMN" in refused("two.parquet")
+    assert "no column named 'w'; there are: u, v." in refused("two.parquet", "--label", "w")
+    assert "add a column of integers or strings, or give --labels FILE" in refused("none.parquet")
     assert "row 89 is a list of 1, row 0 has 6 numbers" in refused("ragged.parquet")
     assert "row 89 is null" in refused("null.parquet")
 

@@ -187,44 +187,67 @@ def load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 def _read_parquet(path: Path, label: str | None, is_labelled: bool) -> Given:
     """Read list columns, each a layer, or else all columns of numbers as one layer."""
     shards = parquet.find_splits(path)
-    roles = choose_roles(list(shards), (), path.name)
-    splits = [parquet.open_split(name, shards[name]) for name in roles.names]
+    name = path.name or path.resolve().name
+    roles = choose_roles(list(shards), (), name)
+    splits = [parquet.open_split(part, shards[part]) for part in roles.names]
     schema = splits[0].schema
     lists = [one.name for one in schema if _is_list_of_numbers(one.type)]
-    column = None if is_labelled else _label_column(schema, label, lists, path.name)
-    numbers = [one.name for one in schema if _is_number(one.type) and one.name != column]
+    column = None if is_labelled else _label_column(schema, label, lists, name)
+    numbers = [one.name for one in schema if _is_number(one.type) and not _is_beside(one.name, column)]
     for split in splits[1:]:
-        lacking = [name for name in [column, *(lists or numbers)] if name and name not in split.schema.names]
+        lacking = [one for one in [column, *(lists or numbers)] if one and one not in split.schema.names]
         if lacking:
-            raise RequestError(f"{path.name}: the {split.name} split lacks column {lacking[0]!r}")
-    parts = {split.name: _columns(split, lists, numbers, path.name) for split in splits}
-    labels = {split.name: tables.read_labels(split, column, path.name) for split in splits} if column else {}
-    read = f"pd.read_parquet({_quoted(path)}"
-    stacked = f"features = np.stack({read}, columns=[{{layer}}])[{{layer}}])"
-    joined = f"features = {read}, columns={json.dumps(numbers, ensure_ascii=False)}).to_numpy()"
+            raise RequestError(f"{name}: the {split.name} split lacks column {lacking[0]!r}")
+    notes = [f"label column: {column}"] if column else []
+    if numbers and not lists:
+        notes.append(f"{len(numbers)} columns of numbers are the features, {numbers[0]} to {numbers[-1]}")
     return Given(
-        parts,
-        labels,
+        parts={split.name: _columns(split, lists, numbers, name) for split in splits},
+        labels={split.name: tables.read_labels(split, column, name) for split in splits} if column else {},
         class_names=tables.class_names(schema, column) if column else None,
-        notes=(*([f"label column: {column}"] if column else []), *roles.notes),
-        code=(
-            "import numpy as np\nimport pandas as pd\n" + stacked
-            if lists
-            else "import pandas as pd\n" + joined,
-        ),
+        notes=(*notes, *roles.notes),
+        code=_parquet_code(path, schema, lists, numbers),
     )
 
 
+def _is_beside(name: str, label: str | None) -> bool:
+    """Whether a column of numbers is no feature: labels, also where others are read, and pandas' index."""
+    return name in (label, *LABELS) or name.startswith("__index_level_")
+
+
+def _parquet_code(
+    path: Path, schema: pa.Schema, lists: Sequence[str], numbers: Sequence[str]
+) -> tuple[str, ...]:
+    read = f"pd.read_parquet({_quoted(path)}"
+    if lists:
+        line = f"features = np.stack({read}, columns=[{{layer}}])[{{layer}}])"
+        return "import numpy as np", "import pandas as pd", line
+    others = [one.name for one in schema if _is_number(one.type) and one.name not in numbers]
+    left_out = f'.drop(columns={json.dumps(others, ensure_ascii=False)}, errors="ignore")' if others else ""
+    return "import pandas as pd", f'features = {read}).select_dtypes("number"){left_out}.to_numpy()'
+
+
 def _label_column(schema: pa.Schema, wanted: str | None, lists: Sequence[str], key: str) -> str:
-    """Find the label column: the one named, a usual name, or the only one that can be nothing else."""
+    """Find the label column: the one named, a usual name, the only class label, or the only one it can be."""
     able = [one for one in schema if one.name not in lists and not pa.types.is_floating(one.type)]
-    if wanted is None:
-        usual = [name for name in LABELS if name in [one.name for one in able]]
-        alone = able if lists else [one for one in able if not _is_number(one.type)]
-        wanted = usual[0] if usual else alone[0].name if len(alone) == 1 else None
-    if not able:
-        raise RequestError(f"{key} has no label column (integers or strings); add one, or give --labels FILE")
-    return tables.label_column(pa.schema(able, metadata=schema.metadata), wanted, "", key)
+    names = [one.name for one in able]
+    if wanted is not None:
+        if wanted not in names:
+            raise unknown_name("column", wanted, names, f"--label names the label column of {key}.")
+        return wanted
+    usual = [name for name in (*LABELS, "fine_label") if name in names]
+    if usual:
+        return usual[0]
+    classed = [name for name in names if tables.class_names(schema, name) is not None]
+    left = names if lists else [one.name for one in able if not _is_number(one.type)]
+    alone = next((found for found in (classed, left) if len(found) == 1), None)
+    if alone is None:
+        shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        choice = (
+            f"choose one of {shown} with --label COLUMN" if names else "add a column of integers or strings"
+        )
+        raise RequestError(f"{key} has no column called labels, label or y; {choice}, or give --labels FILE")
+    return alone[0]
 
 
 def _columns(

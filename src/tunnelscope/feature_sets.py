@@ -132,7 +132,7 @@ def _given(source: Any, asked: Asked, labels: Any) -> tuple[str, str, Given]:
     if isinstance(source, (str, Path)):
         path = Path(source)
         given = read_path(path, asked.label, labels is not None)
-        file, key = str(source), path.name if path.is_dir() else path.stem
+        file, key = str(source), path.resolve().name if path.is_dir() else path.stem
     else:
         file = key = "features"
         given = _from_memory(source, asked.label)
@@ -281,7 +281,7 @@ def _about(about: Mapping[str, str]) -> list[str]:
 def _code(given: Given, split: str, layer: str) -> list[str]:
     key = f"{split}/{layer}" if split else layer
     quoted = {"{key}": json.dumps(key, ensure_ascii=False), "{layer}": json.dumps(layer, ensure_ascii=False)}
-    lines = [line for block in given.code for line in block.splitlines()]
+    lines = list(given.code)
     for place, name in quoted.items():
         lines = [line.replace(place, name) for line in lines]
     return [*lines[:-1], f"{lines[-1]}  # (n, width)"]

@@ -49,7 +49,7 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
     """
     schema = tables[0].schema
     content, read = _content_column(schema, options, key)
-    label = label_column(schema, options.label, content, key)
+    label = _label_column(schema, options.label, content, key)
     for table in tables[1:]:
         lacking = [name for name in (content, label) if name not in table.schema.names]
         if lacking:
@@ -167,8 +167,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
-    """Find the label column beside the content's: the one named, a usual name, or the only class label."""
+def _label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
     others = [name for name in schema.names if name != content]
     if wanted is not None:
         if wanted not in others:

@@ -15,16 +15,22 @@ INTERVAL = "isValid(row.low) ? format(row.low, '.1%') + ' – ' + format(row.hig
 
 
 def accuracy_chart(
-    tidy: pd.DataFrame, frame: Frame, network_accuracy: float | None = None, height: int = 380
+    tidy: pd.DataFrame,
+    frame: Frame,
+    network_accuracy: float | None = None,
+    height: int = 380,
+    baseline: str = "pixels",
 ) -> alt.LayerChart:
-    """Probe accuracy by depth: lines with intervals, pixel baseline at 0, best layers ringed, tunnel shaded.
+    """Probe accuracy by depth: lines with intervals, the baseline at 0, best layers ringed, tunnel shaded.
 
     Args:
         tidy: from `tidy.accuracies`.
         frame: what all charts of the scan share.
         network_accuracy: the network's own accuracy on the ID set, drawn as a line.
         height: of the plot, in pixels.
+        baseline: what layer 0 is called, where there is one.
     """
+    first = 0 if 0 in set(tidy["layer_index"]) else 1
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
     y = alt.Y(
@@ -33,7 +39,7 @@ def accuracy_chart(
         scale=alt.Scale(domain=accuracy_domain(tidy, network_accuracy), nice=False, zero=False),
         axis=alt.Axis(format="%", tickCount=6),
     )
-    base = alt.Chart().transform_filter(sets).encode(x=parts.depth_axis(frame, first=0), y=y)
+    base = alt.Chart().transform_filter(sets).encode(x=parts.depth_axis(frame, first=first), y=y)
     layers = base.transform_filter("datum.layer_index > 0")
     lines = layers.mark_line().encode(color=colour, strokeWidth=parts.line_width()).add_params(sets)
     from_pixels = (
@@ -60,7 +66,7 @@ def accuracy_chart(
         points,
         *best_marks(base, frame, colour),
     ]
-    return parts.layered(marks, tidy, height, [parts.layer_names(frame, "pixels"), parts.point_size(frame)])
+    return parts.layered(marks, tidy, height, [parts.layer_names(frame, baseline), parts.point_size(frame)])
 
 
 def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[float]:

@@ -101,8 +101,9 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
         "classes need is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of "
         "each data set."
     )
-    if "input" in set(table["layer"]):
-        caption += " The points over “pixels” are the same classifier on the input itself."
+    baseline = baseline_name(table)
+    if baseline:
+        caption += f" The points over “{baseline}” are the same classifier on the input itself."
     if frame.id_set:
         caption += f" The strong line is {frame.id_set}, the data the network was trained for (ID)."
     if frame.start is not None and frame.start < frame.count:
@@ -115,8 +116,16 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
         caption += (
             f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
         )
-    chart = accuracy_chart(rows, frame, own)
+    chart = accuracy_chart(rows, frame, own, baseline=baseline)
     return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)
+
+
+def baseline_name(table: pd.DataFrame) -> str:
+    """What layer 0 is called: the pixels of images, else what was read there; empty where there is none."""
+    read = set(table.loc[table["layer_index"] == 0, "read_point"])
+    if not read:
+        return ""
+    return {"features": "input", "embedding": "embeddings"}.get(str(read.pop()), "pixels")
 
 
 def tunnel_notes(run: dict[str, Any], frame: Frame) -> tuple[str, ...]:
