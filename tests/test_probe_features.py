@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -233,14 +232,6 @@ def test_a_matrix_named_input_is_the_baseline(tmp_path):
     page = scan.report(tmp_path / "report.html").read_text()
     assert "The points over “input”" in page
     assert "pixels" not in re.search(r"Accuracy by depth.*", page)[0]
-
-
-def test_the_python_of_the_docs_runs():
-    page = Path(__file__).resolve().parent.parent / "docs" / "features.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    place = {}
-    exec(block, place)
-    assert place["scan"].best_layer("mine")["layer"] == "late"
 
 
 def test_layers_are_chosen_and_ordered_by_name(tmp_path, run):

@@ -73,7 +73,8 @@ def scan_features(
     roles = ["id" if id is not None and place == 0 else "ood" for place in range(len(sets))]
     findings = [_examine(*one, settings, clock, notify) for one in zip(sets, roles, strict=True)]
     subject = _subject(sets)
-    return finish(findings, subject, settings, {}, clock, folder, command or "ts.scan_features", notify)
+    about = {"plan": None, "command": command or "ts.scan_features"}
+    return finish(findings, subject, settings, {}, clock, folder, about, progress)
 
 
 def _load_sets(id: Any, ood: Any, asked: Asked) -> list[FeatureSet]:

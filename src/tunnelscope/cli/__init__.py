@@ -30,7 +30,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, probe, layers, record, report, compare, demo, cache):
+for command in (scan, layers, record, probe, report, compare, demo, cache):
     cli.add_command(command)
 
 

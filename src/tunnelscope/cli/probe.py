@@ -55,7 +55,7 @@ def probe(
     FEATURES: files that `tunnelscope record` wrote, .npz (LAYER and labels, or train/LAYER …), .npy or
     .parquet; each is a data set. The last layer is the one before the classifier.
 
-    Example: tunnelscope probe --id cifar10.safetensors --ood pets.safetensors --out runs/features
+    Example: tunnelscope probe pets.safetensors --out runs/pets-features
     """
     from tunnelscope import scan_features
     from tunnelscope.cli.progress import ProgressDisplay
