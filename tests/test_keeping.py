@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 import tunnelscope as ts
-from tunnelscope.data import Preprocessing
+from tunnelscope.data import Preprocessing, as_split
 from tunnelscope.recording import Recorder
 from tunnelscope.store import Store
 
@@ -33,13 +34,13 @@ def cache(tmp_path, monkeypatch):
 def passes(monkeypatch):
     """Counts the inputs that go through a network to be recorded."""
     seen = []
-    features = Recorder._features
+    record = Recorder.record
 
-    def counted(recorder, batch, whole, warnings):
-        seen.append(len(batch))
-        return features(recorder, batch, whole, warnings)
+    def counted(recorder, split, *arguments, **settings):
+        seen.append(len(split))
+        return record(recorder, split, *arguments, **settings)
 
-    monkeypatch.setattr(Recorder, "_features", counted)
+    monkeypatch.setattr(Recorder, "record", counted)
     return seen
 
 
@@ -168,6 +169,60 @@ def test_what_changes_the_features_is_in_their_name(cache, passes):
         assert accuracy(**settings)
         assert not accuracy(**settings)
     assert not accuracy(batch_size=7)  # equal up to rounding
+
+
+class Edited(nn.Module):
+    """Settings that no repr, no weight and no source file tells apart."""
+
+    def __init__(self, act=torch.relu, factors=(1.0,), offset=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.act, self.factors = act, list(factors)
+        self.register_buffer("offset", torch.tensor(offset), persistent=False)
+
+    def forward(self, x):
+        return self.second(self.act(self.first(x)) * self.factors[0] + self.offset)
+
+
+def test_whatever_computes_a_layer_is_in_its_name(cache, passes):
+    nets = [Edited(), Edited(act=torch.tanh), Edited(factors=[2.0]), Edited(offset=1.0)]
+    for net in nets:
+        passes.clear()
+        ts.scan(net, ood=images(), probe="ridge", layers=["second"])
+        assert passes
+    passes.clear()
+    ts.scan(Edited(), ood=images(), probe="ridge", layers=["second"])
+    assert passes == []
+
+
+def test_a_set_made_from_another_is_not_taken_for_it(cache, tmp_path):
+    data = ts.load_data(str(folders(tmp_path / "photos")))
+    model = "zoo:mlp?depth=2&width=16"
+    first = ts.scan(model, id=data, probe="ridge")
+    assert data.stamp
+    order = np.random.default_rng(0).permutation(len(data.train))
+    shuffled = replace(data, train=replace(data.train, labels=data.train.labels[order]))
+    blank = np.zeros((len(data.train), 8, 8, 3), dtype=np.uint8)
+    blanked = replace(data, train=replace(data.train, images=as_split(blank).images))
+    for changed in (shuffled, blanked):
+        cached, fresh = (ts.scan(model, id=changed, probe="ridge", cache=cache) for cache in (True, False))
+        same(cached, fresh)
+        assert cached.run["fingerprints"]["data"] != first.run["fingerprints"]["data"]
+
+
+def test_linked_class_folders_that_change_are_read_again(cache, passes, tmp_path):
+    original = folders(tmp_path / "original")
+    linked = tmp_path / "linked"
+    for split in ("train", "test"):
+        (linked / split).mkdir(parents=True)
+        for name in ("ant", "bee"):
+            (linked / split / name).symlink_to(original / split / name)
+    first = ts.scan("zoo:mlp?depth=2&width=16", id=str(linked), probe="ridge")
+    for path in (original / "train" / "ant").iterdir():
+        path.write_bytes((original / "train" / "bee" / path.name).read_bytes())
+    second = ts.scan("zoo:mlp?depth=2&width=16", id=str(linked), probe="ridge")
+    assert first.run["fingerprints"]["data"] != second.run["fingerprints"]["data"]
 
 
 def test_damaged_images_left_out_stay_left_out(cache, passes, tmp_path):

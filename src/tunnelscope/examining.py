@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunnelscope import __version__
 from tunnelscope.data import DataSet, Preprocessing, equal_pairs, leave_out, like_pairs
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
@@ -16,8 +15,10 @@ from tunnelscope.metrics import METRICS, unbiased_cka
 from tunnelscope.outcome import Outcome, load_outcome, measure_layer
 from tunnelscope.randomness import named_generator
 from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
-from tunnelscope.store import Store, key_of
+from tunnelscope.store import Store, code_of, key_of
 from tunnelscope.subject import Layer, Subject
+
+CODE = ("linalg", "probes", "metrics", "outcome")  # what of this package decides an outcome
 
 
 class Clock(Protocol):
@@ -150,7 +151,8 @@ def _outcome_key(
 ) -> str:
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
     asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
-    return key_of("outcome", __version__, *(one[name] for one in keys), *asked, findings.dataset.class_names)
+    named = (*(one[name] for one in keys), findings.dataset.class_names)
+    return key_of("outcome", code_of(*CODE), *named, *asked)
 
 
 def find_twins(
@@ -160,7 +162,9 @@ def find_twins(
     if train.prints is None or test.prints is None:
         return
     findings.digests = {"train": train.prints.digests, "test": test.prints.digests}
-    key = key_of("twins", __version__, train.fingerprint, test.fingerprint, recorder.network.preprocessing)
+    key = key_of(
+        "twins", code_of("data"), train.fingerprint, test.fingerprint, recorder.network.preprocessing
+    )
     found = store.read_note(key) if store else None
     if found is None:
         equal = equal_pairs(train.prints.digests, test.prints.digests)

@@ -44,7 +44,8 @@ def reading(
                     continue
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next
                 values = poolings[point.name](tensor).to("cpu", torch.float32)
-                pooled[point.name] = values.clone() if values.data_ptr() == tensor.data_ptr() else values
+                is_view = values.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+                pooled[point.name] = values.clone() if is_view else values
                 if stop and len(pooled) == len(points):
                     raise Reached
 

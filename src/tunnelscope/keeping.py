@@ -1,15 +1,20 @@
 """What was recorded, kept in the store by what determines it, so that no pass is made twice."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tunnelscope.data import DataSet, Fingerprint, Prints, Skipped, Split, load_prints
+from tunnelscope.data import DataSet, Fingerprint, Prints, Skipped, Split, Tokenisation, load_prints
 from tunnelscope.recording import INPUT, LOGITS, Progress, Recorded, Recorder, Rows, StageProgress
-from tunnelscope.store import FeatureWriter, Store, key_of
+from tunnelscope.store import FeatureWriter, Store, code_of, key_of
+
+# What of this package decides a feature.
+CODE = ("data", "dataflow", "trace", "blocks", "inside", "layers", "features", "forward", "recording")
 
 
 class StoredFeatures(Mapping[str, Tensor]):
@@ -27,17 +32,58 @@ class StoredFeatures(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.keys_by_layer)
 
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.keys_by_layer
+
+
+class Names:
+    """The names in the store of what a recorder reads of a split.
+
+    A name is a hash of everything that decides the content: the network's weights and architecture, what
+    each layer gives for an example, the data, the pooling, what is done to an image or a text, the
+    precision, and the code of this package that does it.
+    """
+
+    def __init__(self, recorder: Recorder, split: Split):
+        self.recorder = recorder
+        preparation = recorder.network.preprocessing
+        if isinstance(preparation, Tokenisation):
+            limit = min(split.max_length or preparation.max_length, preparation.max_length)
+            self.reading = preparation.signature(limit)
+        else:
+            self.reading = repr(preparation)
+
+    def features(self, layer: str, data: str) -> str:
+        """Of a layer's features (or `INPUT`, `LOGITS`) of the data with this fingerprint."""
+        recorder, pooling = self.recorder, self.recorder.poolings.get(layer)
+        columns = None if pooling is None or pooling.columns is None else pooling.columns.tolist()
+        pooled = (recorder.input_pool,) if pooling is None else (pooling.name, pooling.width, columns)
+        point = next((one for one in recorder.points if one.name == layer), None)
+        place = (layer, point.module, point.call) if point else (layer,)
+        gives = recorder.signatures.get(layer, "")
+        how = (pooled, self.reading, "float32", recorder.device.type, code_of(*CODE))
+        return key_of("features", recorder.network.fingerprint, place, gives, data, how)
+
+    def contents(self, split: Split, stamp: str) -> str:
+        """Of the note that tells the fingerprint of a split, by its files, labels and a few of its items."""
+        labels = hashlib.sha256(np.ascontiguousarray(split.labels).data).hexdigest()
+        return key_of("contents", stamp, labels, _glimpse(split), self.recorder.skip_corrupt)
+
+    def facts(self, data: str) -> str:
+        """Of the note that tells what was said while the data with this fingerprint was read."""
+        return key_of("facts", data, self.reading, self.recorder.skip_corrupt)
+
 
 class IntoStore:
     """A sink that writes features to the store as they come.
 
     Args:
-        recorder: whose features they are.
+        names: of what is recorded.
         about: the data set and split, in words, for `tunnelscope cache`.
     """
 
-    def __init__(self, store: Store, recorder: Recorder, about: str):
-        self.store, self.recorder, self.about = store, recorder, about
+    def __init__(self, store: Store, names: Names, about: str):
+        self.store, self.names, self.about = store, names, about
         self.writers: dict[str, FeatureWriter] = {}
 
     def write(self, layer: str, rows: Rows, values: Tensor) -> None:
@@ -48,9 +94,10 @@ class IntoStore:
 
     def finish(self, fingerprint: str, rows: int) -> Mapping[str, Tensor]:
         """Make them entries of the store."""
-        keys = {layer: feature_key(self.recorder, layer, fingerprint) for layer in self.writers}
+        keys = {layer: self.names.features(layer, fingerprint) for layer in self.writers}
+        model = self.names.recorder.network.source
         for layer, writer in self.writers.items():
-            about = {"model": self.recorder.network.source, "data": self.about, "layer": layer, "rows": rows}
+            about = {"model": model, "data": self.about, "layer": layer, "rows": rows}
             writer.commit(keys[layer], rows, about)
         return StoredFeatures(self.store, keys)
 
@@ -58,25 +105,6 @@ class IntoStore:
         """Leave nothing behind that was not finished."""
         for writer in self.writers.values():
             writer.discard()
-
-
-def feature_key(recorder: Recorder, layer: str, data: str) -> str:
-    """The name of a layer's features of some data in the store.
-
-    Args:
-        layer: of the recorder's points, or `INPUT` or `LOGITS`.
-        data: fingerprint of the split.
-    """
-    network, pooling = recorder.network, recorder.poolings.get(layer)
-    point = next((one for one in recorder.points if one.name == layer), None)
-    place = (layer, point.module, point.call) if point else (layer,)
-    if pooling is None:
-        pooled: tuple = (recorder.input_pool,) if layer == INPUT else ()
-    else:
-        columns = None if pooling.columns is None else pooling.columns.tolist()
-        pooled = (pooling.name, pooling.width, columns)
-    precision = ("float32", recorder.device.type)
-    return key_of("features", network.fingerprint, data, place, pooled, network.preprocessing, precision)
 
 
 def record_both(
@@ -118,29 +146,30 @@ def _through_store(
     """Take what the store has of a split; send it through the network for the rest."""
     has_logits = whole and store.read_note(_no_logits(recorder)) is None
     layers = [INPUT, *(point.name for point in recorder.points), *([LOGITS] if has_logits else [])]
-    known = _known(recorder, split, store, stamp)
+    names = Names(recorder, split)
+    known = _known(names, split, store, stamp)
     missing = layers
     if known is not None:
-        keys = {layer: feature_key(recorder, layer, known.fingerprint) for layer in layers}
+        keys = {layer: names.features(layer, known.fingerprint) for layer in layers}
         missing = [layer for layer in layers if not store.has_features(keys[layer])]
         if not missing:
             count(len(split))
             prints = _prints_of(recorder, split, name, store, known.fingerprint)
             return replace(known, features=StoredFeatures(store, keys), keys=keys, prints=prints)
     wanted = [point for point in recorder.points if point.name in missing] or recorder.points[-1:]
-    sink = IntoStore(store, recorder, name)
+    sink = IntoStore(store, names, name)
     try:
         recorded = replace(recorder, points=wanted).record(
             split, count, name, logits=LOGITS in missing, sink=sink
         )
     finally:
         sink.discard()
-    _remember(recorder, split, store, stamp, recorded)
+    _remember(names, split, store, stamp, recorded)
     _keep_prints(recorder, name, store, recorded.fingerprint, recorded.prints)
     if LOGITS in missing and LOGITS not in recorded.features:
         store.write_note(_no_logits(recorder), True)
         layers = layers[:-1]
-    keys = {layer: feature_key(recorder, layer, recorded.fingerprint) for layer in layers}
+    keys = {layer: names.features(layer, recorded.fingerprint) for layer in layers}
     return replace(recorded, features=StoredFeatures(store, keys), keys=keys)
 
 
@@ -169,34 +198,47 @@ def _no_logits(recorder: Recorder) -> str:
     return key_of("no logits", recorder.network.fingerprint)
 
 
-def _note_name(recorder: Recorder, split: Split, stamp: str) -> str:
-    reading = (recorder.network.preprocessing, recorder.skip_corrupt, split.max_length)
-    return key_of("split", stamp, len(split), *(reading if split.kind == "texts" else reading[1:]))
-
-
-def _known(recorder: Recorder, split: Split, store: Store, stamp: str) -> Recorded | None:
-    """What is known of a split without reading it: by the files it comes from, or by its contents."""
-    labels = torch.as_tensor(np.asarray(split.labels), dtype=torch.int64)
-    if not stamp:
-        if store.read_note(key_of("network", recorder.network.fingerprint)) is None:
-            return None  # nothing of this network is here, so the contents need not be read twice
-        fingerprint = _fingerprint(split)
-        return None if fingerprint is None else Recorded({}, labels, fingerprint)
-    note = store.read_note(_note_name(recorder, split, stamp))
-    if note is None:
-        return None
-    skipped = Skipped(len(split))
-    skipped.rows, skipped.said = note["skipped"], note["said"]
-    labels = torch.as_tensor(np.delete(labels.numpy(), skipped.rows), dtype=torch.int64)
-    return Recorded({}, labels, note["fingerprint"], skipped, tuple(note["warnings"]))
-
-
-def _remember(recorder: Recorder, split: Split, store: Store, stamp: str, recorded: Recorded) -> None:
-    store.write_note(key_of("network", recorder.network.fingerprint), recorder.network.source)
+def _known(names: Names, split: Split, store: Store, stamp: str) -> Recorded | None:
+    """What is known of a split: its fingerprint by its files, or by its contents; what was said of it."""
     if stamp:
-        skipped = recorded.skipped or Skipped(len(split))
-        note = {"fingerprint": recorded.fingerprint, "skipped": skipped.rows, "said": skipped.said}
-        store.write_note(_note_name(recorder, split, stamp), note | {"warnings": recorded.warnings})
+        fingerprint = store.read_note(names.contents(split, stamp))
+    elif store.read_note(_seen(names.recorder)):
+        fingerprint = _fingerprint(split)
+    else:
+        fingerprint = None  # nothing of this network is here, so the contents need not be read twice
+    facts: Any = store.read_note(names.facts(fingerprint)) if isinstance(fingerprint, str) else None
+    try:
+        skipped = Skipped(len(split))
+        skipped.rows, skipped.said = list(facts["skipped"]), list(facts["said"])
+        labels = torch.as_tensor(np.delete(np.asarray(split.labels), skipped.rows), dtype=torch.int64)
+        return Recorded({}, labels, str(fingerprint), skipped, tuple(facts["warnings"]))
+    except (TypeError, KeyError, IndexError):  # no such note, or a damaged one
+        return None
+
+
+def _remember(names: Names, split: Split, store: Store, stamp: str, recorded: Recorded) -> None:
+    skipped = recorded.skipped or Skipped(len(split))
+    facts = {"skipped": skipped.rows, "said": skipped.said, "warnings": recorded.warnings}
+    store.write_note(names.facts(recorded.fingerprint), facts)
+    store.write_note(_seen(names.recorder), True)
+    if stamp:
+        store.write_note(names.contents(split, stamp), recorded.fingerprint)
+
+
+def _seen(recorder: Recorder) -> str:
+    """Name of the note that something of this network is in the store."""
+    return key_of("network", recorder.network.fingerprint)
+
+
+def _glimpse(split: Split) -> str:
+    """A fingerprint of at most eight items: a set made from another one keeps its stamp, not its images."""
+    fingerprint = Fingerprint()
+    for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 8), dtype=np.int64)):
+        try:
+            fingerprint.update(split.images[int(index)], 0)
+        except Exception:  # a damaged image: it is named when all of them are read
+            continue
+    return fingerprint.hexdigest()
 
 
 def _fingerprint(split: Split) -> str | None:

@@ -1,8 +1,10 @@
 """Record: read all layers' features in one forward pass, pooled inside the hook."""
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,6 +120,18 @@ class Recorder:
             return self.poolings[INPUT].name
         return {2: "none", 4: "2x2"}.get(self.example.dim(), "flatten")
 
+    @cached_property
+    def signatures(self) -> dict[str, str]:
+        """A hash of what each layer gives for the example; it changes with whatever computes the layer.
+
+        Numbers are rounded to half precision, so that the number of threads does not show.
+        """
+        outputs = self._forward(self.example, whole=True)
+        return {
+            layer: hashlib.sha256(values.half().contiguous().numpy().tobytes()).hexdigest()
+            for layer, values in outputs.items()
+        }
+
     def record(
         self,
         split: Split,
@@ -173,7 +187,7 @@ class Recorder:
             pass
 
         for _, batch in self._batches(split, "images", ignore, Skipped(len(split)), ignore):
-            self._forward(batch, whole=True)
+            self._features(batch, True, [])
             yield batch
 
     def look_at(self, split: Split, name: str = "images") -> Prints:

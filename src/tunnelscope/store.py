@@ -5,6 +5,7 @@ pooling, the preprocessing and the precision (and, for what was measured, the pr
 or not at all, so scans may share a store, and one that was killed leaves nothing that is ever read.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +45,18 @@ def key_of(*parts: Any) -> str:
     """The name of what these parts determine: 64 hexadecimal digits."""
     text = json.dumps([FORMAT, *parts], default=repr, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache
+def code_of(*places: str) -> str:
+    """A hash of this package's own source in these modules and rooms: edited code computes anew."""
+    root = Path(__file__).parent
+    files = sorted(file for place in places for file in (root / place).rglob("*.py"))
+    files += sorted(root / f"{place}.py" for place in places if (root / f"{place}.py").exists())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ class Store:
         found += [
             _entry("outcome", path, sum(file.stat().st_size for file in path.iterdir()))
             for path in self.folder.glob("outcomes/??/*")
-            if not path.name.endswith(PARTIAL)
+            if path.is_dir() and not path.name.endswith(PARTIAL)
         ]
         return sorted(found, key=lambda entry: entry.used)
 
@@ -234,6 +248,11 @@ class _writing:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
+            if error.errno == errno.EMFILE:
+                raise MachineError(
+                    "too many files are open at once, one a layer; read fewer --layers, or raise the limit "
+                    "of open files (ulimit -n)"
+                ) from error
             raise MachineError(
                 f"cannot write to the cache {self.folder}: {error.strerror or error}; free some with "
                 "`tunnelscope cache --free`, name another in $TUNNELSCOPE_CACHE, or give --no-cache"

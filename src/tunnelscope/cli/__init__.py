@@ -19,6 +19,7 @@ from tunnelscope.errors import TunnelscopeError
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 3
+GOES_ON = "interrupted; the same command goes on from what a scan finished (with --no-cache from the start)"
 OUR_FAULT = 70  # EX_SOFTWARE: a bug, which the message says
 
 
@@ -56,7 +57,11 @@ def _run(arguments: list[str]) -> int:
     except TunnelscopeError as error:
         return _fail(str(error), error.exit_code, arguments)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; the same command goes on where it was", INTERRUPTED, arguments)
+        return _fail(
+            GOES_ON,
+            INTERRUPTED,
+            arguments,
+        )
     except MemoryError as error:
         return _fail(f"out of memory: {error}; give fewer rows with --max-samples", OUT_OF_MEMORY, arguments)
     except BrokenPipeError:

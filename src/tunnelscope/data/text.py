@@ -4,6 +4,7 @@ A batch holds texts of one length in tokens, so nothing is padded: no mask has t
 the network's layers, no other text can change them, and no time goes into padding.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,6 +70,11 @@ class Tokenisation:
     def tokenizer(self) -> Any:
         """The tokenizer, loaded once."""
         return self.load()
+
+    def signature(self, limit: int) -> str:
+        """Return a hash of what decides the tokens of a text that is read up to `limit` tokens."""
+        told = self.tokenizer.backend_tokenizer.to_str()
+        return hashlib.sha256(f"{limit} {told}".encode()).hexdigest()
 
     def describe(self) -> str:
         """Say in one line what is done to a text."""
