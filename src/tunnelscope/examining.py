@@ -34,11 +34,14 @@ def examine(
     clock: Clock,
     notify: StageProgress,
     store: Store | None = None,
+    *,
+    with_cka: bool = True,
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features.
 
     Args:
         store: gives what was done before and keeps what is done now, layer by layer.
+        with_cka: compare all layers with each other too.
     """
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
@@ -54,7 +57,8 @@ def examine(
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store)
     with clock.stage("cka"):
-        compare_layers(findings, test)
+        if with_cka:
+            compare_layers(findings, test)
     return findings
 
 

@@ -10,6 +10,7 @@ from tunnelscope import tunnel
 from tunnelscope.data import DataSet
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
+from tunnelscope.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,11 @@ class Findings:
         if not right.shape[1]:
             return np.full(resamples, self.best)
         return tunnel.resampled_choices(right, self.heldout_losses, generator, resamples)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the same network untrained showed on the same data sets."""
+
+    subject: Subject
+    findings: list[Findings]

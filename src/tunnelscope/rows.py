@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tunnelscope.findings import Findings, Settings
+from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.probes import choice_protocol, protocol_name
 from tunnelscope.subject import INPUT, Subject
@@ -12,21 +12,41 @@ def table_rows(
     findings: list[Findings], subject: Subject, settings: Settings, run: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Every value of a scan as a row of the results table (`run` is its JSON object)."""
-    common = {"run": run["run"], "model": subject.name, "weights": subject.weights, "seed": settings.seed}
     rows: list[dict[str, Any]] = []
     for found in findings:
-        about = {
-            **common,
-            "dataset": found.dataset.key,
-            "role": found.role,
-            "n_train": len(found.dataset.train.labels),
-            "n_test": len(found.dataset.test.labels),
-        }
+        about = _about(found, subject, settings, run)
         rows += [about | row for row in _probe_rows(found, subject)]
         rows += [about | row for row in _metric_rows(found, subject, protocol_name(settings.protocol))]
         rows += [about | row for row in _cka_rows(found, subject)]
         rows += [about | row for row in _tunnel_rows(found, run)]
     return rows
+
+
+def control_rows(control: Control | None, settings: Settings, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Probes and metrics of the untrained network; the column `weights` tells them from the network's own."""
+    rows: list[dict[str, Any]] = []
+    if control is None:
+        return rows
+    for found in control.findings:
+        about = _about(found, control.subject, settings, run)
+        rows += [about | row for row in _probe_rows(found, control.subject)]
+        rows += [
+            about | row for row in _metric_rows(found, control.subject, protocol_name(settings.protocol))
+        ]
+    return rows
+
+
+def _about(found: Findings, subject: Subject, settings: Settings, run: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run": run["run"],
+        "model": subject.name,
+        "weights": subject.weights,
+        "seed": settings.seed,
+        "dataset": found.dataset.key,
+        "role": found.role,
+        "n_train": len(found.dataset.train.labels),
+        "n_test": len(found.dataset.test.labels),
+    }
 
 
 def _place(subject: Subject, name: str) -> dict[str, Any]:

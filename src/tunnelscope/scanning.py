@@ -16,12 +16,19 @@ from torch import Tensor, nn
 from tunnelscope.data import DataSet, load_data, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
-from tunnelscope.findings import AnyProbe, Findings, Settings
+from tunnelscope.findings import AnyProbe, Control, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
-from tunnelscope.models import Network
+from tunnelscope.models import Network, untrained
 from tunnelscope.probes import protocol_name
 from tunnelscope.probes.exact import check_tolerance
-from tunnelscope.recording import Recorder, StageProgress, check_reads, ready_shape, recorder_for
+from tunnelscope.recording import (
+    Recorder,
+    StageProgress,
+    check_reads,
+    make_recorder,
+    ready_shape,
+    recorder_for,
+)
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.store import Store
 from tunnelscope.summary import summarise
@@ -64,6 +71,7 @@ def scan(
     image: str | None = None,
     skip_corrupt: bool = False,
     cache: bool = True,
+    control: bool = False,
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -89,6 +97,8 @@ def scan(
             error; more than half of a split is an error all the same.
         cache: keep features and what is measured on them in the store (`$TUNNELSCOPE_CACHE`, else the
             user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
+        control: scan the same network untrained beside it (weights random, of `seed`): same layers, data and
+            probes, in the same results.
         command: the command line, for the record.
         progress: called as work goes on with (stage, done, total).
         announce: called with each choice made on the way (preprocessing, label column, split rule).
@@ -107,17 +117,24 @@ def scan(
         network, recorder = _load_model(
             model, weights, sources, id is not None, settings, device, batch_size, workers, skip_corrupt
         )
+        control_recorder = _control_recorder(recorder, sources[0], settings) if control else None
     if announce:
         for line in choices(network, sources):
             announce(line)
     store = Store() if cache else None
+    roles = _roles(sources, id)
     findings = [
         examine(recorder, dataset, role, settings, clock, notify, store)
-        for dataset, role in zip(sources, _roles(sources, id), strict=True)
+        for dataset, role in zip(sources, roles, strict=True)
     ]
+    beside = None
+    if control_recorder is not None:
+        beside = _examine_control(control_recorder, sources, roles, settings, clock, notify, store)
     with clock.stage("tunnel"):
-        run, frame = summarise(findings, describe(recorder), settings, _milliseconds(findings, recorder))
+        milliseconds = _milliseconds(findings, recorder)
+        run, frame = summarise(findings, describe(recorder), settings, milliseconds, beside)
     images = sum(len(part.images) for dataset in sources for part in (dataset.train, dataset.test))
+    images *= 2 if control else 1
     run["timings"] = _timings(clock, images)
     run["run"] = folder.name if folder else network.name
     run["command"] = command or "ts.scan"
@@ -220,6 +237,48 @@ def _load_model(
     for dataset in sources[1:]:
         check_reads(recorder.network, dataset.train)
     return recorder.network, recorder
+
+
+def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) -> Recorder:
+    """A recorder that reads the untrained network as `recorder` reads the trained one."""
+    network = untrained(recorder.network, settings.seed)
+    drawn = make_recorder(
+        network,
+        layers=settings.layers,
+        pool=settings.pool,
+        device=str(recorder.device),
+        batch_size=recorder.batch_size,
+        workers=recorder.workers,
+        seed=settings.seed,
+        skip_corrupt=recorder.skip_corrupt,
+        shape=ready_shape(dataset.train),
+    )
+    if [point.name for point in drawn.points] != [point.name for point in recorder.points]:
+        raise RequestError(
+            f"--control: {network.source} runs through other layers when it is untrained; leave --control out"
+        )
+    return drawn
+
+
+def _examine_control(
+    recorder: Recorder,
+    sources: list[DataSet],
+    roles: list[str],
+    settings: Settings,
+    clock: Clock,
+    notify: StageProgress,
+    store: Store | None,
+) -> Control:
+    """The untrained network on every data set; its progress is told apart."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        notify(f"untrained, {stage}", done, total)
+
+    findings = [
+        examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
+        for dataset, role in zip(sources, roles, strict=True)
+    ]
+    return Control(describe(recorder), findings)
 
 
 def _milliseconds(findings: list[Findings], recorder: Recorder) -> dict[str, tuple[float, float, float]]:

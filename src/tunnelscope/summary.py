@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from tunnelscope import __version__, tunnel
-from tunnelscope.findings import Findings, Settings
+from tunnelscope.findings import Control, Findings, Settings
+from tunnelscope.metrics import METRICS
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
-from tunnelscope.rows import table_rows
+from tunnelscope.rows import control_rows, table_rows
 from tunnelscope.subject import INPUT, Subject
 from tunnelscope.verdict import next_step, verdict
 
@@ -35,11 +36,13 @@ def summarise(
     subject: Subject,
     settings: Settings,
     milliseconds: Mapping[str, tuple[float, float, float]],
+    control: Control | None = None,
 ) -> tuple[dict[str, Any], "pd.DataFrame"]:
     """The run's JSON object (timings and command left to the caller) and its results table.
 
     Args:
         milliseconds: by layer to take, what stopping there saves: median, quartiles.
+        control: the same network untrained, where that was asked for.
     """
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
@@ -80,19 +83,22 @@ def summarise(
         "baselines": [
             _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
         ],
+        "control": _control(control),
         "timings": {},
-        "warnings": _warnings(findings, subject, reading, own_accuracy),
+        "warnings": _warnings(findings, subject, reading, own_accuracy) + _control_warnings(control),
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(subject),
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
         "fingerprints": {
             "model": subject.fingerprint,
+            **({"control": control.subject.fingerprint} if control else {}),
             "data": {f.dataset.key: f.fingerprints for f in findings},
         },
     }
     run = plain(run)
-    return run, make_table(table_rows(findings, subject, settings, run))
+    rows = table_rows(findings, subject, settings, run) + control_rows(control, settings, run)
+    return run, make_table(rows)
 
 
 def _tunnel(
@@ -233,6 +239,31 @@ def _layers(subject: Subject, found: Findings) -> list[dict[str, Any]]:
 def _counted(name: str, value: float | None) -> float | int | None:
     """Ranks are counts; the JSON object shows them without a decimal point."""
     return int(value) if value is not None and name.startswith("numerical_rank") else value
+
+
+def _control(control: Control | None) -> dict[str, Any] | None:
+    """What the untrained network showed: metrics of the set that `layers` has, probes of all sets."""
+    if control is None:
+        return None
+    own = next((found for found in control.findings if found.role == "id"), control.findings[0])
+    kept = {"name", "index", *METRICS}
+    return {
+        "weights": control.subject.weights,
+        "layers": [
+            {name: value for name, value in layer.items() if name in kept}
+            for layer in _layers(control.subject, own)
+        ],
+        "probes": [
+            _probe(found, name, seed)
+            for found in control.findings
+            for name, seed in found.probes
+            if name != INPUT
+        ],
+    }
+
+
+def _control_warnings(control: Control | None) -> list[str]:
+    return [f"the untrained network: {line}" for line in _noted(control.findings)] if control else []
 
 
 def _model(subject: Subject) -> dict[str, Any]:

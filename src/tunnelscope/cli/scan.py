@@ -36,6 +36,11 @@ from tunnelscope.protocol_names import short_names
     type=float,
     help="Certified relative gap at which an exact probe is done, from 1e-12 to below 1.",
 )
+@click.option(
+    "--control",
+    is_flag=True,
+    help="Scan the same network untrained beside it, to measure compression against.",
+)
 @options.together(
     options.max_samples,
     options.label,

@@ -155,6 +155,8 @@ def measure_figure(measure: Measure, table: pd.DataFrame, frame: Frame) -> Figur
 def above_zero(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows a log axis can show, and a note on those it cannot."""
     shown = rows.loc[rows["value"] > 0].reset_index(drop=True)
+    if "untrained" in shown:
+        shown["untrained"] = shown["untrained"].where(shown["untrained"] > 0)
     hidden = len(rows) - len(shown)
     return shown, (f"{hidden} values of 0 or less do not appear on a logarithmic axis.",) if hidden else ()
 
