@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
+from scipy.stats import norm, pearsonr
 
 from tunnelscope import tunnel
 
@@ -161,3 +161,46 @@ def test_an_exact_tie_reaches_the_threshold():
         curve = np.array([right * 0.95, right]) / 1075
         assert tunnel.tunnel_start(curve, 0.95) == 0
         assert tunnel.stable_start(curve, 0.95) == 0
+
+
+def planted_rows(generator, rows, fall=0.0, layers=8, shared=0.7):
+    """Which rows each layer's probe gets right: 60 % at every layer, less by `fall` at the last one.
+
+    Rows are easy or hard for all layers alike, `shared` of the variance; the rest is each layer's own.
+    """
+    common = generator.normal(size=rows) * shared**0.5
+    score = common + generator.normal(size=(layers, rows)) * (1 - shared) ** 0.5
+    least = np.full((layers, 1), norm.ppf(0.4))
+    least[-1] = norm.ppf(0.4 + fall)
+    return (score > least).astype(float)
+
+
+def is_claimed(generator, fall=0.0):
+    """Whether a tunnel is claimed on one simulated set of 300 held-out and 400 test rows."""
+    heldout, test = planted_rows(generator, 300, fall), planted_rows(generator, 400, fall)
+    losses = 1 - heldout.mean(axis=1)
+    best = tunnel.choose_layer(heldout.mean(axis=1), losses, tunnel.paired_errors(heldout))
+    draws = tunnel.resampled_accuracies(test, generator, 200)
+    choices = tunnel.resampled_choices(heldout, losses, generator, 200)
+    kept = tunnel.estimate(
+        tunnel.retained(test.mean(axis=1), best), tunnel.over_resamples(tunnel.retained, draws, choices)
+    )
+    return tunnel.is_beyond_noise(kept)
+
+
+def test_no_tunnel_is_claimed_where_all_layers_are_equal_up_to_noise():
+    generator = np.random.default_rng(0)
+    assert np.mean([is_claimed(generator) for _ in range(200)]) <= 0.05
+    paper = [tunnel.retained_paper(planted_rows(generator, 400).mean(axis=1)) for _ in range(200)]
+    assert np.mean(np.array(paper) < 1) > 0.8  # a maximum over layers lies above the last one by chance alone
+
+
+def test_a_planted_tunnel_is_claimed():
+    generator = np.random.default_rng(0)
+    assert np.mean([is_claimed(generator, fall=0.15) for _ in range(40)]) >= 0.95
+
+
+def test_no_tunnel_is_claimed_without_an_interval_below_one():
+    assert tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.85, 0.95))
+    assert not tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.80, 1.0))
+    assert not tunnel.is_beyond_noise(tunnel.Estimate(None, None, None))

@@ -166,6 +166,7 @@ def _ood(
         "pearson": NOTHING,
         "alignment": NOTHING,
         "band": None if kept.value is None else tunnel.band(kept.value),
+        "is_beyond_noise": tunnel.is_beyond_noise(kept),
         "start": None if start is None else names[start],
         "best_layer": best_layer[found.dataset.key],
     }

@@ -116,6 +116,14 @@ def band(mean_retained: float) -> str:
     return next((name for least, name in BANDS if mean_retained >= least), "strong")
 
 
+def is_beyond_noise(kept: Estimate) -> bool:
+    """Whether an accuracy retained is surely below 1: the rule by which a tunnel is claimed.
+
+    `band` names how large a fall is, this whether there is one at all; false where r has no interval.
+    """
+    return kept.high is not None and kept.high < 1
+
+
 def resampled_accuracies(correct: Array, generator: np.random.Generator, resamples: int = 1000) -> Array:
     """Accuracies of all layers on bootstrap samples of the test images, (resamples, layers).
 

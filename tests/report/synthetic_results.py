@@ -137,6 +137,7 @@ def run_object(names, sets, accuracies, *, run, warnings) -> dict[str, Any]:
                 "pearson": measured(0.42, 0.1) if id_set else None,
                 "alignment": measured(0.31, 0.02) if id_set else None,
                 "band": "strong" if retained < 0.8 else "medium",
+                "is_beyond_noise": retained + 0.02 < 1,
                 "start": names[place] if place < count - 1 else None,
                 "best_layer": best[key],
             }

@@ -69,8 +69,10 @@ def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
         return KeyFigure("Strength of the tunnel", "not known", "it is read on OOD sets" if not kept else "")
     mean = words.percent(sum(kept) / len(kept), 0)
     over = "the OOD set" if len(kept) == 1 else f"{len(kept)} OOD sets"
-    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}"
-    return KeyFigure("Strength of the tunnel", str(tunnel["band"]), detail)
+    fallen = sum(bool(entry.get("is_beyond_noise")) for entry in sets)
+    sure = f"beyond the sampling error on {fallen} of {len(kept)}" if fallen else "within the sampling error"
+    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}, {sure}"
+    return KeyFigure("Strength of the tunnel", str(tunnel["band"]) if fallen else "no sure tunnel", detail)
 
 
 def accuracy_figure(run: dict[str, Any]) -> KeyFigure:
@@ -93,7 +95,7 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
                 "key": key,
                 "retained": words.percent(readings["retained"].get("value"), 0),
                 "retained_range": words.percent_range(readings["retained"], 0),
-                "band": entry.get("band") or words.UNKNOWN,
+                "band": band_words(entry),
                 "pearson": words.decimal(readings["pearson"].get("value")),
                 "pearson_range": words.decimal_range(readings["pearson"]),
                 "alignment": words.decimal(readings["alignment"].get("value")),
@@ -104,15 +106,21 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def band_words(entry: Mapping[str, Any]) -> str:
+    """How strong the tunnel is on an OOD set, doubted where r's interval reaches 1."""
+    band = str(entry.get("band") or words.UNKNOWN)
+    is_claim = band not in ("negligible", words.UNKNOWN)
+    return f"{band}, not sure" if is_claim and not entry.get("is_beyond_noise") else band
+
+
 def falls_after(entry: Mapping[str, Any]) -> str:
     """Where accuracy on an OOD set falls: its highest layer, told where all of r's interval lies below 1.
 
     The highest of many layers lies above the last one by chance alone, so elsewhere it says nothing.
     """
-    high = number((entry.get("retained") or {}).get("high"))
-    if high is not None and high >= 1:
-        return "no sure fall"
-    return (entry.get("start") if high is not None else None) or words.UNKNOWN
+    if number((entry.get("retained") or {}).get("high")) is None:
+        return words.UNKNOWN
+    return (entry.get("start") or words.UNKNOWN) if entry.get("is_beyond_noise") else "no sure fall"
 
 
 def saved_share(saved: Any, whole: Any) -> str:
