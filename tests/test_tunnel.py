@@ -204,3 +204,28 @@ def test_no_tunnel_is_claimed_without_an_interval_below_one():
     assert tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.85, 0.95))
     assert not tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.80, 1.0))
     assert not tunnel.is_beyond_noise(tunnel.Estimate(None, None, None))
+
+
+@given(st.integers(1, 200))
+def test_matched_layers_are_the_nearest_to_ten_depths(layers):
+    positions = tunnel.matched_layers(layers)
+    assert list(positions) == sorted(set(positions))
+    assert positions[-1] == layers - 1
+    assert len(positions) == min(layers, 10)
+    depths = (np.arange(layers) + 1) / layers
+    wanted = np.arange(1, 11) / 10
+    nearest = np.abs(depths[positions][None] - wanted[:, None]).min(axis=1)
+    np.testing.assert_allclose(nearest, np.abs(depths[None] - wanted[:, None]).min(axis=1), atol=1e-12)
+
+
+def test_a_deeper_network_has_no_lower_matched_r_by_chance():
+    """Of equal layers the highest test accuracy rises with their number; at ten depths it does not."""
+    generator = np.random.default_rng(0)
+    raw, matched = {10: [], 100: []}, {10: [], 100: []}
+    for _ in range(100):
+        for layers in raw:
+            curve = planted_rows(generator, 400, layers=layers).mean(axis=1)
+            raw[layers].append(tunnel.retained_paper(curve))
+            matched[layers].append(tunnel.retained_paper(curve[tunnel.matched_layers(layers)]))
+    assert np.mean(raw[10]) - np.mean(raw[100]) > 0.02
+    assert abs(np.mean(matched[10]) - np.mean(matched[100])) < 0.01

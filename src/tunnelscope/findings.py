@@ -60,10 +60,15 @@ class Findings:
     @property
     def best(self) -> int:
         """Position of the layer to take, chosen on held-out training rows (`tunnel.choose_layer`)."""
-        right = self.heldout
+        return self.best_among(np.arange(len(self.layers)))
+
+    def best_among(self, positions: np.ndarray) -> int:
+        """The position chosen where only these layers, the last one among them, may be taken."""
+        right = self.heldout[positions]
         if not right.shape[1]:
-            return len(self.layers) - 1
-        return tunnel.choose_layer(right.mean(axis=1), self.heldout_losses, tunnel.paired_errors(right))
+            return int(positions[-1])
+        losses = self.heldout_losses[positions]
+        return int(positions[tunnel.choose_layer(right.mean(axis=1), losses, tunnel.paired_errors(right))])
 
     @property
     def heldout(self) -> np.ndarray:
@@ -77,12 +82,20 @@ class Findings:
         losses = [[self.choice[name, seed].loss for seed in self.seeds] for name in self.layers]
         return np.array([np.mean([math.inf if one is None else one for one in layer]) for layer in losses])
 
-    def resampled_choices(self, generator: np.random.Generator, resamples: int) -> np.ndarray:
-        """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
-        right = self.heldout
+    def resampled_choices(
+        self, generator: np.random.Generator, resamples: int, positions: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions.
+
+        Args:
+            positions: of the layers that may be taken, the last one among them; None for all.
+        """
+        positions = np.arange(len(self.layers)) if positions is None else positions
+        right = self.heldout[positions]
         if not right.shape[1]:
-            return np.full(resamples, self.best)
-        return tunnel.resampled_choices(right, self.heldout_losses, generator, resamples)
+            return np.full(resamples, positions[-1])
+        losses = self.heldout_losses[positions]
+        return positions[tunnel.resampled_choices(right, losses, generator, resamples)]
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ def _tunnel_rows(found: Findings, run: dict[str, Any]) -> list[dict]:
     else:
         entry = reading["ood"][found.dataset.key]
         rows += [
-            {"quantity": quantity, **entry[quantity]} for quantity in ("retained", "pearson", "alignment")
+            {"quantity": quantity, **entry[quantity]}
+            for quantity in ("retained", "retained_matched", "pearson", "alignment")
         ]
         rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
     return [{"split": "test", "protocol": "bootstrap of test rows/v1"} | row for row in rows]

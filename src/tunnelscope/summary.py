@@ -52,18 +52,17 @@ def summarise(
         )
         for found in findings
     }
-    choices = {
-        found.dataset.key: found.resampled_choices(
-            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"), RESAMPLES
-        )
-        for found in findings
-    }
+    choices = _choices(findings, settings)
+    matched = _choices(others, settings, tunnel.matched_layers(len(subject.layers)))
     costs = _costs(findings, subject, milliseconds)
     best_layer = {
         found.dataset.key: _best_layer(found, choices[found.dataset.key], costs) for found in findings
     }
     layers = _layers(subject, own or findings[0])
     reading = _tunnel(own, others, subject, resampled, choices, best_layer)
+    for found in others:
+        key = found.dataset.key
+        reading["ood"][key]["retained_matched"] = _retained_matched(found, resampled[key], matched[key])
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     run: dict[str, Any] = {
@@ -99,6 +98,25 @@ def summarise(
     run = plain(run)
     rows = table_rows(findings, subject, settings, run) + control_rows(control, settings, run)
     return run, make_table(rows)
+
+
+def _choices(
+    findings: list[Findings], settings: Settings, positions: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The layer chosen in each resample of the held-out rows, by set; among some layers or all."""
+    return {
+        found.dataset.key: found.resampled_choices(
+            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"), RESAMPLES, positions
+        )
+        for found in findings
+    }
+
+
+def _retained_matched(found: Findings, draws: np.ndarray, choices: np.ndarray) -> dict[str, Any]:
+    """r where the best layer is one of those at fixed depths, so that networks of any depth compare."""
+    best = found.best_among(tunnel.matched_layers(len(found.layers)))
+    kept = tunnel.retained(found.accuracies, best)
+    return vars(tunnel.estimate(kept, tunnel.over_resamples(tunnel.retained, draws, choices)))
 
 
 def _tunnel(

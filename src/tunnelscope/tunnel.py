@@ -18,6 +18,8 @@ Array = NDArray[np.floating]
 
 BANDS = ((0.95, "negligible"), (0.90, "weak"), (0.80, "medium"))  # Harun et al. 2024, section 4.1.1
 
+MATCHED = 10  # depths at which networks of different depth are compared
+
 TIE = 1e-12  # an accuracy that equals the threshold reaches it, whatever rounding says
 MOST_UNDEFINED = 0.05  # share of resamples without a value up to which the others still give an interval
 COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
@@ -86,11 +88,23 @@ def paired_errors(right: Array) -> Array:
     return np.sqrt(np.square(right - right[-1]).sum(axis=1)) / max(right.shape[1], 1)
 
 
-def resampled_choices(right: Array, losses: Array, generator: np.random.Generator, resamples: int) -> Array:
+def resampled_choices(
+    right: Array, losses: Array, generator: np.random.Generator, resamples: int
+) -> NDArray[np.intp]:
     """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
     errors = paired_errors(right)
     accuracies = resampled_accuracies(right, generator, resamples)
-    return np.array([choose_layer(row, losses, errors) for row in accuracies])
+    return np.array([choose_layer(row, losses, errors) for row in accuracies], dtype=np.intp)
+
+
+def matched_layers(layers: int, count: int = MATCHED) -> NDArray[np.intp]:
+    """Positions of the layers nearest to the depths 1/count, 2/count … 1, ascending, each once.
+
+    The depth of position p is (p + 1) / layers. Of two layers equally near the later one is taken; a network
+    of fewer than `count` layers gives all it has.
+    """
+    places = (2 * layers * np.arange(1, count + 1) + count) // (2 * count)  # rounded in whole numbers
+    return np.unique(np.maximum(places, 1)) - 1
 
 
 def ood_start(accuracies: Array) -> int | None:

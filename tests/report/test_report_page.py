@@ -90,12 +90,13 @@ def test_page_holds_its_parts_in_order(plain_page):
 def test_key_figures_and_readings_are_those_of_run():
     table, run = synthetic_results()
     run["tunnel"]["ood"]["gtsrb"] |= {"retained": {"value": 0.5, "low": 0.45, "high": 0.55}, "band": "strong"}
+    run["tunnel"]["ood"]["gtsrb"] |= {"retained_matched": {"value": 0.53, "low": 0.5, "high": 0.57}}
     run["best_layer"]["gtsrb"] |= {"layer": "layer1.3", "accuracy": 0.123, "low": 0.1, "high": 0.15}
     run["model"] |= {"parameters": 1000, "flops": 2000}
     run["best_layer"]["gtsrb"] |= {"parameters_saved": 870, "flops_saved": 1300, "milliseconds_saved": 1.94}
     text = Words(render_page(table, run)).text
     assert "14 of 28" in text
-    assert "gtsrb 50 % 45–55 % strong 0.42 0.32 to 0.52" in text
+    assert "gtsrb 50 % 45–55 % 53 % 50–57 % strong 0.42 0.32 to 0.52" in text
     assert "gtsrb OOD layer1.3 layer 5 12.3 % 10.0–15.0 % 87 % 65 % 1.9 ms" in text
 
 

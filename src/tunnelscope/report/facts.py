@@ -89,12 +89,15 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     """The readings of the tunnel on each OOD set: r, band, ρ, A, and the start read on that set."""
     rows = []
     for key, entry in ((run.get("tunnel") or {}).get("ood") or {}).items():
-        readings = {name: entry.get(name) or {} for name in ("retained", "pearson", "alignment")}
+        names = ("retained", "retained_matched", "pearson", "alignment")
+        readings = {name: entry.get(name) or {} for name in names}
         rows.append(
             {
                 "key": key,
                 "retained": words.percent(readings["retained"].get("value"), 0),
                 "retained_range": words.percent_range(readings["retained"], 0),
+                "matched": words.percent(readings["retained_matched"].get("value"), 0),
+                "matched_range": words.percent_range(readings["retained_matched"], 0),
                 "band": band_words(entry),
                 "pearson": words.decimal(readings["pearson"].get("value")),
                 "pearson_range": words.decimal_range(readings["pearson"]),
