@@ -83,7 +83,7 @@ def test_resamples_keep_layers_paired_and_cover_the_accuracy():
     generator = np.random.default_rng(0)
     right = (generator.random(500) < 0.7).astype(np.float32)
     correct = np.stack([right, right])
-    draws = tunnel.resampled_accuracies(correct, np.random.default_rng(1), resamples=800)
+    draws = tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), resamples=800)
     assert draws.shape == (800, 2)
     np.testing.assert_array_equal(draws[:, 0], draws[:, 1])
     low, high = tunnel.interval(draws[:, 0])
@@ -94,10 +94,10 @@ def test_resamples_keep_layers_paired_and_cover_the_accuracy():
 
 def test_resamples_in_blocks_equal_resamples_at_once(monkeypatch):
     correct = (np.random.default_rng(0).random((3, 200)) < 0.5).astype(np.float32)
-    at_once = tunnel.resampled_accuracies(correct, np.random.default_rng(1), resamples=40)
+    at_once = tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), resamples=40)
     monkeypatch.setattr(tunnel, "COUNTS_AT_ONCE", 3 * 200)
     np.testing.assert_allclose(
-        tunnel.resampled_accuracies(correct, np.random.default_rng(1), 40), at_once, rtol=1e-6
+        tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), 40), at_once, rtol=1e-6
     )
 
 
@@ -108,10 +108,12 @@ def test_start_interval_is_wide_only_where_the_curve_leaves_it_open():
         return (generator.random(400) < accuracy).astype(np.float32)
 
     good = layer(0.95)
-    clear = tunnel.resampled_accuracies(np.stack([layer(0.3), good, good]), np.random.default_rng(1))
+    clear = tunnel.resampled_accuracies(np.stack([layer(0.3), good, good])[None], np.random.default_rng(1))
     assert tunnel.start_interval(clear, 0.95) == (1, 1)
     open_start = np.stack([layer(0.3), layer(0.9025), layer(0.95), layer(0.95)])
-    low, high = tunnel.start_interval(tunnel.resampled_accuracies(open_start, np.random.default_rng(1)), 0.95)
+    low, high = tunnel.start_interval(
+        tunnel.resampled_accuracies(open_start[None], np.random.default_rng(1)), 0.95
+    )
     assert (low, high) == (1, 2)
 
 
@@ -135,7 +137,7 @@ def test_a_layer_is_taken_before_the_last_only_where_its_lead_exceeds_its_error(
         right = np.array(rows, dtype=float)
         errors = tunnel.paired_errors(right)
         assert tunnel.choose_layer(right.mean(axis=1), no_losses, errors) == expected
-    choices = tunnel.resampled_choices(np.array([equal, better, last], float), no_losses, draws, 200)
+    choices = tunnel.resampled_choices([np.array([equal, better, last], float)], no_losses, draws, 200)
     assert set(choices) <= {0, 1, 2}
     assert (choices == 1).mean() > 0.95
 
@@ -180,8 +182,8 @@ def is_claimed(generator, fall=0.0):
     heldout, test = planted_rows(generator, 300, fall), planted_rows(generator, 400, fall)
     losses = 1 - heldout.mean(axis=1)
     best = tunnel.choose_layer(heldout.mean(axis=1), losses, tunnel.paired_errors(heldout))
-    draws = tunnel.resampled_accuracies(test, generator, 200)
-    choices = tunnel.resampled_choices(heldout, losses, generator, 200)
+    draws = tunnel.resampled_accuracies(test[None], generator, 200)
+    choices = tunnel.resampled_choices([heldout], losses, generator, 200)
     kept = tunnel.estimate(
         tunnel.retained(test.mean(axis=1), best), tunnel.over_resamples(tunnel.retained, draws, choices)
     )

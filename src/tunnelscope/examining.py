@@ -77,13 +77,13 @@ def measure(
     """
     names = [*([INPUT] if INPUT in train.features else []), *findings.layers]
     seeds = [settings.seed + repeat for repeat in range(settings.seeds)]
-    correct = np.zeros((len(findings.layers), len(test.labels)))
+    correct = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
     for position, name in enumerate(names):
         outcomes = _outcomes(findings, train, test, name, seeds, settings, store)
         for seed, outcome in outcomes.items():
             findings.probes[name, seed] = outcome.probe
             if name != INPUT:
-                correct[findings.layers.index(name)] += outcome.right.numpy() / settings.seeds
+                correct[seeds.index(seed), findings.layers.index(name)] = outcome.right.numpy()
                 findings.choice[name, seed] = outcome.choice
             if outcome.metrics:
                 findings.metrics[name] = outcome.metrics

@@ -1,6 +1,9 @@
 """From findings to the rows of the results table, one row a value."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
@@ -9,13 +12,23 @@ from tunnelscope.subject import INPUT, Subject
 
 
 def table_rows(
-    findings: list[Findings], subject: Subject, settings: Settings, run: dict[str, Any]
+    findings: list[Findings],
+    subject: Subject,
+    settings: Settings,
+    run: dict[str, Any],
+    resampled: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
-    """Every value of a scan as a row of the results table (`run` is its JSON object)."""
+    """Every value of a scan as a row of the results table.
+
+    Args:
+        run: the scan's JSON object.
+        resampled: accuracies on bootstrap samples by set, (resamples, layers).
+    """
     rows: list[dict[str, Any]] = []
     for found in findings:
         about = _about(found, subject, settings, run)
         rows += [about | row for row in _probe_rows(found, subject)]
+        rows += [about | row for row in _mean_rows(found, subject, resampled[found.dataset.key])]
         rows += [about | row for row in _metric_rows(found, subject, protocol_name(settings.protocol))]
         rows += [about | row for row in _cka_rows(found, subject)]
         rows += [about | row for row in _tunnel_rows(found, run)]
@@ -91,6 +104,34 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
     return rows
 
 
+def _mean_rows(found: Findings, subject: Subject, resampled: np.ndarray) -> list[dict]:
+    """The mean of several probe seeds, with an interval over test rows and seeds; nothing for one seed."""
+    if len(found.seeds) == 1:
+        return []
+    rows = []
+    for position, name in enumerate(found.layers):
+        low, high = found.accuracy_interval(position, resampled)
+        fitted = found.probes[name, found.seeds[0]]
+        rows.append(
+            _place(subject, name)
+            | {
+                "split": "test",
+                "quantity": "probe_accuracy_mean",
+                "value": found.accuracies[position],
+                "low": low,
+                "high": high,
+                "seed": None,
+                "protocol": f"wilson and {_bootstrap(found)} with {fitted.protocol}",
+            }
+        )
+    return rows
+
+
+def _bootstrap(found: Findings) -> str:
+    """What an interval was drawn over, as the column `protocol` has it."""
+    return f"bootstrap of test rows{' and probe seeds' if len(found.seeds) > 1 else ''}/v1"
+
+
 def _metric_rows(found: Findings, subject: Subject, probe_protocol: str) -> list[dict]:
     return [
         _place(subject, name)
@@ -153,4 +194,4 @@ def _tunnel_rows(found: Findings, run: dict[str, Any]) -> list[dict]:
             for quantity in ("retained", "retained_matched", "pearson", "alignment")
         ]
         rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
-    return [{"split": "test", "protocol": "bootstrap of test rows/v1"} | row for row in rows]
+    return [{"split": "test", "protocol": _bootstrap(found)} | row for row in rows]

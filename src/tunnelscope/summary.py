@@ -46,17 +46,29 @@ def summarise(
     """
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
-    resampled = {
-        found.dataset.key: tunnel.resampled_accuracies(
-            found.correct, numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"), RESAMPLES
+    shares = {
+        found.dataset.key: tunnel.resampled_seeds(
+            len(found.seeds),
+            numpy_generator(settings.seed, f"bootstrap seeds {found.dataset.key}"),
+            RESAMPLES,
         )
         for found in findings
     }
-    choices = _choices(findings, settings)
-    matched = _choices(others, settings, tunnel.matched_layers(len(subject.layers)))
+    resampled = {
+        found.dataset.key: tunnel.resampled_accuracies(
+            found.correct,
+            numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"),
+            RESAMPLES,
+            shares[found.dataset.key],
+        )
+        for found in findings
+    }
+    choices = _choices(findings, settings, shares)
+    matched = _choices(others, settings, shares, tunnel.matched_layers(len(subject.layers)))
     costs = _costs(findings, subject, milliseconds)
     best_layer = {
-        found.dataset.key: _best_layer(found, choices[found.dataset.key], costs) for found in findings
+        found.dataset.key: _best_layer(found, resampled[found.dataset.key], choices[found.dataset.key], costs)
+        for found in findings
     }
     layers = _layers(subject, own or findings[0])
     reading = _tunnel(own, others, subject, resampled, choices, best_layer)
@@ -96,17 +108,22 @@ def summarise(
         },
     }
     run = plain(run)
-    rows = table_rows(findings, subject, settings, run) + control_rows(control, settings, run)
+    rows = table_rows(findings, subject, settings, run, resampled) + control_rows(control, settings, run)
     return run, make_table(rows)
 
 
 def _choices(
-    findings: list[Findings], settings: Settings, positions: np.ndarray | None = None
+    findings: list[Findings],
+    settings: Settings,
+    shares: dict[str, np.ndarray],
+    positions: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The layer chosen in each resample of the held-out rows, by set; among some layers or all."""
     return {
         found.dataset.key: found.resampled_choices(
-            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"), RESAMPLES, positions
+            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"),
+            shares[found.dataset.key],
+            positions,
         )
         for found in findings
     }
@@ -228,14 +245,15 @@ def _less(whole: int | None, part: int | None) -> int | None:
     return None if whole is None or part is None else whole - part
 
 
-def _best_layer(found: Findings, choices: np.ndarray, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _best_layer(
+    found: Findings, resampled: np.ndarray, choices: np.ndarray, costs: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     name = found.layers[found.best]
-    accuracy = float(found.accuracies[found.best])
-    low, high = wilson(accuracy * found.correct.shape[1], found.correct.shape[1])
+    low, high = found.accuracy_interval(found.best, resampled)
     share = float((choices == found.best).mean())
     return {
         "layer": name,
-        "accuracy": accuracy,
+        "accuracy": float(found.accuracies[found.best]),
         "low": low,
         "high": high,
         "choice_share": share,  # of the resamples of the held-out rows, those that choose this layer

@@ -111,7 +111,7 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
     seeds = table.loc[table["quantity"] == "probe_accuracy", "seed"].nunique()
     if seeds > 1:
         caption += (
-            f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
+            f" Lines are means over {seeds} probe seeds; bands hold the doubt of test images and of seeds."
         )
     chart = accuracy_chart(rows, frame, own)
     return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)

@@ -78,18 +78,31 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
 def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
     """One row a data set and layer: dataset, role, layer, layer_index, value, low, high.
 
-    Several seeds become their mean, with the outermost interval ends; where a quantity was read on both
+    Several seeds become their mean, with the interval of that mean where the table has one (a quantity
+    `…_mean`: over test rows and seeds), else the outermost ends; where a quantity was read on both
     splits the test rows are taken. Rows are sorted so that the ID set comes last and is drawn on top.
     Where the results have a control there is a column `untrained` with its value at the same place.
     """
     rows = table.loc[(table["quantity"] == quantity) & table["layer"].notna()]
+    over_seeds = table.loc[table["quantity"] == f"{quantity}_mean"]
     if frame.control is None:
-        return means(rows, frame)
+        return with_intervals(means(rows, frame), over_seeds)
     is_control = rows["weights"] == frame.control
     place = ["dataset", "layer"]
     beside = means(rows.loc[is_control & (rows["layer_index"] > 0)], frame)  # both see the same pixels
     beside = beside.rename(columns={"value": "untrained"})[[*place, "untrained"]]
-    return means(rows.loc[~is_control], frame).merge(beside, on=place, how="left")
+    own = with_intervals(means(rows.loc[~is_control], frame), over_seeds)
+    return own.merge(beside, on=place, how="left")
+
+
+def with_intervals(tidy: pd.DataFrame, over_seeds: pd.DataFrame) -> pd.DataFrame:
+    """Means with the intervals that hold their seeds, where there are such."""
+    if over_seeds.empty:
+        return tidy
+    place = ["dataset", "layer"]
+    ends = over_seeds.astype({"low": float, "high": float})[[*place, "low", "high"]]
+    joined = tidy.merge(ends, on=place, how="left", suffixes=("", "_mean"))
+    return tidy.assign(**{end: joined[f"{end}_mean"].fillna(joined[end]) for end in ("low", "high")})
 
 
 def means(rows: pd.DataFrame, frame: Frame) -> pd.DataFrame:
