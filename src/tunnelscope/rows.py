@@ -7,6 +7,7 @@ import numpy as np
 
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
+from tunnelscope.other_data import READINGS
 from tunnelscope.probes import choice_protocol, protocol_name
 from tunnelscope.subject import INPUT, Subject
 
@@ -47,6 +48,32 @@ def control_rows(control: Control | None, settings: Settings, run: dict[str, Any
             about | row for row in _metric_rows(found, control.subject, protocol_name(settings.protocol))
         ]
     return rows
+
+
+def pooled_rows(
+    subject: Subject, settings: Settings, run: dict[str, Any], seeds: int
+) -> list[dict[str, Any]]:
+    """The readings pooled over draws of classes, under the key the draws share."""
+    what = "draws, test rows and probe seeds" if seeds > 1 else "draws and test rows"
+    about = {
+        "run": run["run"],
+        "model": subject.name,
+        "weights": subject.weights,
+        "seed": settings.seed,
+        "role": "ood",
+        "split": "test",
+        "protocol": f"bootstrap of {what}/v1",
+    }
+    rows = []
+    for key, entry in run["tunnel"]["ood"].items():
+        if entry["draws"]:
+            rows += [about | {"dataset": key} | row for row in _reading_rows(entry)]
+    return rows
+
+
+def _reading_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [{"quantity": quantity, **entry[quantity]} for quantity in READINGS]
+    return [*rows, {"quantity": "retained_paper", "value": entry["retained_paper"]}]
 
 
 def _about(found: Findings, subject: Subject, settings: Settings, run: dict[str, Any]) -> dict[str, Any]:
@@ -188,10 +215,5 @@ def _tunnel_rows(found: Findings, run: dict[str, Any]) -> list[dict]:
             )
             rows.append({"quantity": f"{quantity}_stable", "value": index[reading[f"{quantity}_stable"]]})
     else:
-        entry = reading["ood"][found.dataset.key]
-        rows += [
-            {"quantity": quantity, **entry[quantity]}
-            for quantity in ("retained", "retained_matched", "pearson", "alignment")
-        ]
-        rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
+        rows += _reading_rows(reading["ood"][found.dataset.key])
     return [{"split": "test", "protocol": _bootstrap(found)} | row for row in rows]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, load_data, unique_keys
+from tunnelscope.data import DataSet, load_data, load_draws, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
 from tunnelscope.findings import AnyProbe, Control, Findings, Settings
@@ -183,8 +183,19 @@ def _load_sets(
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
-    loaded = [(name, load_data(source, announce=announce, **options)) for name, source in given]
-    return unique_keys([replace(dataset, key=name or dataset.key) for name, dataset in loaded])
+    loaded = [] if id is None else [[load_data(id, announce=announce, **options)]]
+    loaded += [load_draws(source, announce=announce, **options) for _, source in given[len(loaded) :]]
+    named = zip(given, loaded, strict=True)
+    keyed = unique_keys([replace(draws[0], key=name or draws[0].key) for (name, _), draws in named])
+    sets = [_as_draw(one, first.key) for first, draws in zip(keyed, loaded, strict=True) for one in draws]
+    return unique_keys(sets)
+
+
+def _as_draw(dataset: DataSet, key: str) -> DataSet:
+    """The set under its key, `KEY#2` where it is the second of several draws."""
+    if not dataset.draw:
+        return replace(dataset, key=key)
+    return replace(dataset, key=f"{key}#{dataset.draw}", draw_of=key)
 
 
 def _named(ood: Any) -> list[tuple[str, Any]]:

@@ -13,10 +13,11 @@ import torch
 from tunnelscope import __version__, tunnel
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
+from tunnelscope.other_data import Resamples, read_other_data
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
-from tunnelscope.rows import control_rows, table_rows
+from tunnelscope.rows import control_rows, pooled_rows, table_rows
 from tunnelscope.subject import INPUT, Subject
 from tunnelscope.verdict import next_step, verdict
 
@@ -47,7 +48,7 @@ def summarise(
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
     shares = {
-        found.dataset.key: tunnel.resampled_seeds(
+        found.dataset.key: tunnel.resampled_shares(
             len(found.seeds),
             numpy_generator(settings.seed, f"bootstrap seeds {found.dataset.key}"),
             RESAMPLES,
@@ -71,10 +72,10 @@ def summarise(
         for found in findings
     }
     layers = _layers(subject, own or findings[0])
-    reading = _tunnel(own, others, subject, resampled, choices, best_layer)
-    for found in others:
-        key = found.dataset.key
-        reading["ood"][key]["retained_matched"] = _retained_matched(found, resampled[key], matched[key])
+    on_others = read_other_data(
+        own, others, Resamples(resampled, choices, matched), best_layer, settings.seed
+    )
+    reading = _tunnel(own, subject, resampled, on_others)
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     run: dict[str, Any] = {
@@ -108,7 +109,8 @@ def summarise(
         },
     }
     run = plain(run)
-    rows = table_rows(findings, subject, settings, run, resampled) + control_rows(control, settings, run)
+    rows = table_rows(findings, subject, settings, run, resampled)
+    rows += pooled_rows(subject, settings, run, settings.seeds) + control_rows(control, settings, run)
     return run, make_table(rows)
 
 
@@ -129,20 +131,11 @@ def _choices(
     }
 
 
-def _retained_matched(found: Findings, draws: np.ndarray, choices: np.ndarray) -> dict[str, Any]:
-    """r where the best layer is one of those at fixed depths, so that networks of any depth compare."""
-    best = found.best_among(tunnel.matched_layers(len(found.layers)))
-    kept = tunnel.retained(found.accuracies, best)
-    return vars(tunnel.estimate(kept, tunnel.over_resamples(tunnel.retained, draws, choices)))
-
-
 def _tunnel(
     own: Findings | None,
-    others: list[Findings],
     subject: Subject,
     resampled: dict[str, np.ndarray],
-    choices: dict[str, np.ndarray],
-    best_layer: dict[str, dict],
+    on_others: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     names = subject.names
     reading: dict[str, Any] = {"reason": None}
@@ -162,11 +155,9 @@ def _tunnel(
         reading["length"] = len(names) - start
         reading["share"] = reading["length"] / len(names)
         reading["extractor_share"] = start / len(names)
-    reading["ood"] = {
-        found.dataset.key: _ood(found, own, names, resampled, choices[found.dataset.key], best_layer)
-        for found in others
-    }
-    ratios = [entry["retained"]["value"] for entry in reading["ood"].values()]
+    reading["ood"] = on_others
+    # Draws of one set's classes count once, as their mean.
+    ratios = [entry["retained"]["value"] for entry in on_others.values() if entry["draw_of"] is None]
     known = [ratio for ratio in ratios if ratio is not None]
     reading["band"] = tunnel.band(float(np.mean(known))) if known else None
     return reading
@@ -180,48 +171,6 @@ def _start(names: list[str], own: Findings, resampled: np.ndarray, percent: int)
         f"start_{percent}_stable": names[tunnel.stable_start(own.accuracies, threshold)],
         f"start_{percent}_interval": [names[low], names[high]],
     }
-
-
-def _ood(
-    found: Findings,
-    own: Findings | None,
-    names: list[str],
-    resampled: dict[str, np.ndarray],
-    choices: np.ndarray,
-    best_layer: dict,
-) -> dict[str, Any]:
-    accuracies, draws = found.accuracies, resampled[found.dataset.key]
-    kept = tunnel.estimate(
-        tunnel.retained(accuracies, found.best), tunnel.over_resamples(tunnel.retained, draws, choices)
-    )
-    start = tunnel.ood_start(accuracies)
-    reading = {
-        "retained": vars(kept),
-        "retained_paper": tunnel.retained_paper(accuracies),
-        "pearson": NOTHING,
-        "alignment": NOTHING,
-        "band": None if kept.value is None else tunnel.band(kept.value),
-        "is_beyond_noise": tunnel.is_beyond_noise(kept),
-        "start": None if start is None else names[start],
-        "best_layer": best_layer[found.dataset.key],
-    }
-    if own is not None:
-        own_draws = resampled[own.dataset.key]
-        chances = 1 / len(own.dataset.class_names), 1 / len(found.dataset.class_names)
-
-        def aligned(own_curve: np.ndarray, curve: np.ndarray) -> float:
-            return tunnel.alignment(own_curve[-1], curve[-1], *chances)
-
-        correlation = tunnel.pearson(own.accuracies, accuracies)
-        reading["pearson"] = vars(
-            tunnel.estimate(correlation, tunnel.over_resamples(tunnel.pearson, own_draws, draws))
-        )
-        reading["alignment"] = vars(
-            tunnel.estimate(
-                aligned(own.accuracies, accuracies), tunnel.over_resamples(aligned, own_draws, draws)
-            )
-        )
-    return reading
 
 
 def _costs(
@@ -349,7 +298,9 @@ def _network_accuracy(own: Findings | None) -> dict[str, Any]:
 def _at_chance(best_layer: dict[str, Any], findings: list[Findings]) -> list[str]:
     """Keys of the sets on which even the layer to take is not surely better than guessing."""
     chances = {found.dataset.key: 1 / len(found.dataset.class_names) for found in findings}
-    return [key for key, best in best_layer.items() if best["low"] <= chances[key]]
+    keys = [key for key, best in best_layer.items() if best["low"] <= chances[key]]
+    drawn = {f.dataset.draw_of for f in findings if f.dataset.draw_of and f.dataset.key in keys}
+    return [*keys, *sorted(drawn)]
 
 
 def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:

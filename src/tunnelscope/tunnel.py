@@ -100,7 +100,7 @@ def resampled_choices(
     Args:
         right: one matrix (layers, rows) a probe seed; their rows differ, so they are drawn apart.
         losses: of each layer, (layers,).
-        shares: of each seed in each resample (`resampled_seeds`); equal ones where it is left out.
+        shares: of each seed in each resample (`resampled_shares`); equal ones where it is left out.
     """
     errors = paired_errors(np.concatenate(right, axis=1))
     if shares is None:
@@ -151,9 +151,9 @@ def is_beyond_noise(kept: Estimate) -> bool:
     return kept.high is not None and kept.high < 1
 
 
-def resampled_seeds(seeds: int, generator: np.random.Generator, resamples: int = 1000) -> Array:
-    """Share of each probe seed in bootstrap samples of the seeds, (resamples, seeds)."""
-    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+def resampled_shares(count: int, generator: np.random.Generator, resamples: int = 1000) -> Array:
+    """Share of each of `count` probe seeds, or draws, in bootstrap samples of them, (resamples, count)."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
 
 
 def resampled_accuracies(
@@ -165,7 +165,7 @@ def resampled_accuracies(
 
     Args:
         correct: one matrix (layers, images) a probe seed, (seeds, layers, images).
-        shares: of each seed in each resample (`resampled_seeds`); equal ones where it is left out.
+        shares: of each seed in each resample (`resampled_shares`); equal ones where it is left out.
     """
     seeds, layers, images = correct.shape
     if shares is None:
@@ -198,6 +198,17 @@ def estimate(value: float, resamples: Array) -> Estimate:
         return Estimate(None, None, None)
     low, high = interval(resamples)
     return Estimate(float(value), low, high)
+
+
+def pooled(values: Array, resampled: Array, generator: np.random.Generator) -> Estimate:
+    """The mean of a reading over several draws of classes; its interval holds draws and test rows.
+
+    Args:
+        values: of each draw, (draws,).
+        resampled: the same on bootstrap samples of the rows, (draws, resamples).
+    """
+    shares = resampled_shares(len(values), generator, resampled.shape[1])
+    return estimate(float(values.mean()), np.einsum("rd,dr->r", shares, resampled))
 
 
 def over_resamples(statistic: Callable[..., float], *resampled: Array) -> Array:

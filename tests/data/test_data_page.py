@@ -14,7 +14,7 @@ import pytest
 from planted_images import NAMES, TRAIN, encode, pixels_of, write_folders, write_parquet
 
 from tunnelscope.cli import cli
-from tunnelscope.data import load_data
+from tunnelscope.data import load_data, load_draws
 from tunnelscope.data.query import Options
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
@@ -68,7 +68,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_example_can_be_read(data, source):
-    loaded = load_data(source)
+    loaded = load_draws(source)[-1]
     assert len(loaded.train) > 0
     assert len(loaded.test) > 0
     assert loaded.train.images[0] is not None

@@ -62,7 +62,7 @@ def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFi
 
 
 def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
-    sets = (tunnel.get("ood") or {}).values()
+    sets = [entry for entry in (tunnel.get("ood") or {}).values() if not entry.get("draw_of")]
     kept = [number((entry.get("retained") or {}).get("value")) for entry in sets]
     kept = [value for value in kept if value is not None]
     if not kept or not tunnel.get("band"):
@@ -89,11 +89,14 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     """The readings of the tunnel on each OOD set: r, band, ρ, A, and the start read on that set."""
     rows = []
     for key, entry in ((run.get("tunnel") or {}).get("ood") or {}).items():
+        if entry.get("draw_of"):
+            continue  # the row of the draws together stands for it
         names = ("retained", "retained_matched", "pearson", "alignment")
         readings = {name: entry.get(name) or {} for name in names}
         rows.append(
             {
                 "key": key,
+                "draws": f"mean of {len(entry['draws'])} draws" if entry.get("draws") else "",
                 "retained": words.percent(readings["retained"].get("value"), 0),
                 "retained_range": words.percent_range(readings["retained"], 0),
                 "matched": words.percent(readings["retained_matched"].get("value"), 0),

@@ -62,7 +62,8 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
             "these results name no layer, so there is nothing to report; scan the network again"
         )
     roles = {str(entry["key"]): entry.get("role") for entry in run.get("data") or []}
-    for key, role in table.loc[table["dataset"].notna(), ["dataset", "role"]].drop_duplicates().to_numpy():
+    of_layers = table["dataset"].notna() & table["layer"].notna()  # draws pooled have no layers
+    for key, role in table.loc[of_layers, ["dataset", "role"]].drop_duplicates().to_numpy():
         roles.setdefault(str(key), role)
     id_set = next((key for key, role in roles.items() if role == "id"), None)
     tunnel = run.get("tunnel") or {}
