@@ -130,3 +130,23 @@ def test_a_file_whose_function_loads_its_weights_is_drawn_anew_and_a_plain_one_r
     plain = ts.load_network(f"{tmp_path}/plain.py:build", image_shape=(1, 8, 8))
     with pytest.raises(RequestError, match="has random weights"):
         untrained(plain, 0)
+
+
+class Growing(nn.Module):
+    """A network that stays finite with its trained weights alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act = nn.Linear(64, 8), nn.ReLU()
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x):
+        rows = x.flatten(1)
+        return self.last(self.act(self.first(rows) / (self.first.bias == 3).float().min()))
+
+
+def test_an_untrained_network_that_does_not_stay_finite_is_named():
+    module = Growing()
+    nn.init.constant_(module.first.bias, 3.0)
+    with pytest.raises(RequestError, match=r"--control, the untrained network: layer .* not finite"):
+        ts.scan(module, **SETS, **FAST, layers="act", control=True)

@@ -285,10 +285,13 @@ def _examine_control(
     def told(stage: str, done: int, total: int) -> None:
         notify(f"untrained, {stage}", done, total)
 
-    findings = [
-        examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
-        for dataset, role in zip(sources, roles, strict=True)
-    ]
+    try:
+        findings = [
+            examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
+            for dataset, role in zip(sources, roles, strict=True)
+        ]
+    except RequestError as error:  # the data went through the trained network
+        raise RequestError(f"--control, the untrained network: {error}; or leave --control out") from error
     return Control(describe(recorder), findings)
 
 
