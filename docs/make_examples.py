@@ -1,11 +1,11 @@
-"""Write the worked examples and the README's table from the folders of real scans; no number is typed.
+"""Write the worked examples and what other pages show of real scans; no number is typed.
 
-    python docs/make_examples.py DATA_FOLDER runs/demo runs/resnet56 runs/mobilenet
+    python docs/make_examples.py DATA_FOLDER runs/both runs/demo runs/resnet56 runs/mobilenet runs/minilm
 
 DATA_FOLDER, as it stands in the commands, is written as `data`. The scans are made by the commands that
-the page shows; the demo is run anew into its folder, to be timed from start to end on a machine that does
-nothing else.
-`tests/test_docs.py` checks that page and README are what this script writes.
+the pages show, `runs/both` is their comparison; the demo is run anew into its folder, to be timed from
+start to end on a machine that does nothing else.
+`tests/test_docs.py` checks that the pages are what this script writes.
 """
 
 import json
@@ -14,19 +14,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tunnelscope import load
+from tunnelscope.cli.compare import comparison_table
 from tunnelscope.demo import train_demo
 
 DOCS = Path(__file__).resolve().parent
-KEPT = DOCS / "examples.json"  # of each run what the page needs, so that it can be written again anywhere
+KEPT = DOCS / "examples.json"  # of each run what the pages need, so that they can be written again anywhere
+STAGES = {"record": "recording", "probes": "probes", "metrics": "metrics", "cka": "CKA"}
+COLLAPSE = ("numerical_rank", "effective_rank", "variance_ratio", "nc1", "nc2", "nc3", "nc4")
 
 TITLES = {
     "demo": "The demo: an MLP trained on half of the digits",
     "resnet56": "A CIFAR-10 ResNet-56 on CIFAR-10, CIFAR-100 and traffic signs",
     "mobilenet": "An ImageNet MobileNetV2 on one's own photos, its training data not at hand",
+    "minilm": "A MiniLM sentence encoder on questions and on customers' intents",
 }
 
 
@@ -62,7 +68,23 @@ def keep(folder: Path, data_folder: str) -> dict[str, Any]:
         "best_layer": run["best_layer"],
         "warnings": [warning.replace(data_folder, "data") for warning in run["warnings"]],
         "layers": layers,
+        "collapse": collapse_rows(folder),
     }
+
+
+def collapse_rows(folder: Path) -> list[list[Any]]:
+    """Index, name and the measures of collapse of each layer on the ID set; no rows without an ID set."""
+    table = load(folder).table()
+    table = table[(table["role"] == "id") & table["quantity"].isin(COLLAPSE) & table["layer"].notna()]
+    rows = table.pivot_table(index=["layer_index", "layer"], columns="quantity", values="value")
+    return [[*names, *(float(row[name]) for name in COLLAPSE)] for names, row in rows.iterrows()]
+
+
+def keep_comparison(folder: Path) -> dict[str, Any]:
+    """What `tunnelscope compare` printed."""
+    comparison = json.loads((folder / "compare.json").read_text())
+    table = comparison_table(comparison["runs"], comparison["sets"])
+    return {"table": table, "verdict": comparison["verdict"]}
 
 
 def time_demo(folder: Path) -> str:
@@ -84,17 +106,17 @@ def page(runs: list[dict[str, Any]]) -> str:
     parts = [
         "# Worked examples",
         "Real scans, each written here from its own `run.json` by `docs/make_examples.py`. The data are\n"
-        "subsets (CIFAR-10: 20,000 of 50,000 training images; CIFAR-100: 10,000 of 50,000; the others about\n"
-        "1,000), so accuracies are lower than with the full sets.",
+        "subsets (CIFAR-10: 20,000 of 50,000 training images; CIFAR-100: 10,000 of 50,000; the other\n"
+        "images about 1,000), so accuracies are lower than with the full sets.",
     ]
     for run in runs:
         parts += [f"## {TITLES[run['name']]}", f"```sh\n{wrapped(run['command'])}\n```", run["verdict"]]
         hardware, timings = run["hardware"], run["timings"]
+        stages = [f"{name} {duration(timings[stage])}" for stage, name in STAGES.items() if stage in timings]
         parts.append(
             f"{run['time']} on {hardware['cores']} cores ({hardware['cpu']}; PyTorch "
-            f"{run['versions']['torch']}): recording {duration(timings['record'])} "
-            f"({timings['images_per_second']:.0f} images/s), probes {duration(timings['probes'])}, metrics "
-            f"{duration(timings['metrics'])}; peak memory {timings['peak_memory_mb'] / 1024:.1f} GiB."
+            f"{run['versions']['torch']}): {', '.join(stages)}; {timings['images_per_second']:.0f} rows/s "
+            f"recorded; peak memory {timings['peak_memory_mb'] / 1024:.1f} GiB."
         )
         if run["network_accuracy"]:
             parts.append(f"The network's own accuracy on its ID set: {percent(run['network_accuracy'])}.")
@@ -113,14 +135,12 @@ def readings(run: dict[str, Any]) -> str:
     ]
     for entry in run["data"]:
         best, ood = run["best_layer"][entry["key"]], run["tunnel"]["ood"].get(entry["key"])
-        flops, time = f"{best['flops_saved'] / 1e6:,.1f} M", f"{best['milliseconds_saved']:.1f} ms"
-        saved = f"{best['parameters_saved']:,}, {flops}, {time}"
         cells = [
             f"{entry['key']} ({entry['role'].upper()}, {entry['classes']} classes)",
             f"{entry['n_train']:,} + {entry['n_test']:,}",
             f"`{best['layer']}`",
             percent(best),
-            saved,
+            saved(best),
             *(
                 ["", "", ""]
                 if ood is None
@@ -129,6 +149,12 @@ def readings(run: dict[str, Any]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def saved(best: dict[str, Any]) -> str:
+    """What ending the network at a layer saves."""
+    flops, time = f"{best['flops_saved'] / 1e6:,.1f} M", f"{best['milliseconds_saved']:.1f} ms"
+    return f"{best['parameters_saved']:,}, {flops}, {time}"
 
 
 def layer_table(run: dict[str, Any]) -> str:
@@ -141,10 +167,10 @@ def layer_table(run: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def readme_rows(runs: list[dict[str, Any]]) -> str:
+def readme_rows(kept: dict[str, Any]) -> str:
     """The README's table: command, time, expected number."""
     rows = ["| command | time | what it shows |", "|---|---|---|"]
-    for run in runs:
+    for run in kept["runs"]:
         shown = []
         if run["network_accuracy"]:
             shown.append(f"network {100 * run['network_accuracy']['value']:.2f} %")
@@ -156,11 +182,78 @@ def readme_rows(runs: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def readme(text: str, runs: list[dict[str, Any]]) -> str:
-    """The README with its table replaced."""
-    start, end = "<!-- table: docs/make_examples.py -->", "<!-- end of table -->"
-    table = f"{start}\n{readme_rows(runs)}\n{end}"
-    return re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: table, text, flags=re.DOTALL)
+def which_layer(kept: dict[str, Any]) -> str:
+    """What the ResNet-56 and the MobileNet answer."""
+    other = "An ImageNet MobileNetV2 on photos, its training data not at hand, answers:"
+    return f"{answer(kept, 'resnet56')}\n\n{other}\n\n{answer(kept, 'mobilenet')}"
+
+
+def text_encoder(kept: dict[str, Any]) -> str:
+    """What the MiniLM answers."""
+    return answer(kept, "minilm")
+
+
+def answer(kept: dict[str, Any], name: str) -> str:
+    """The verdict of one run, and for each data set the layer to take beside the last one."""
+    run = run_of(kept, name)
+    rows = [
+        "| data set | layer to take | accuracy there | at the last | r | saved: parameters, FLOPs, time |",
+        "|" + "---|" * 6,
+    ]
+    for place, entry in enumerate(run["data"], start=2):
+        best, ood = run["best_layer"][entry["key"]], run["tunnel"]["ood"].get(entry["key"])
+        cells = [
+            f"{entry['key']} ({entry['role'].upper()})",
+            f"`{best['layer']}`",
+            percent(best),
+            f"{100 * run['layers'][-1][place]:.1f} %",
+            number(ood["retained"]) if ood else "",
+            saved(best),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join([f"> {run['verdict']}", "", *rows])
+
+
+def run_of(kept: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(run for run in kept["runs"] if run["name"] == name)
+
+
+def collapse(kept: dict[str, Any]) -> str:
+    """The measures of collapse in the last ten layers of the ResNet-56."""
+    run = run_of(kept, "resnet56")
+    accuracies = {name: accuracy for _, name, accuracy, *_ in run["layers"]}
+    rows = [
+        "| # | layer | probe % | numerical rank | effective rank | within / between | "
+        "NC1 | NC2 | NC3 | NC4 |",
+        "|" + "--:|:--|" + "--:|" * 8,
+    ]
+    for index, name, rank, *values in run["collapse"][-10:]:
+        cells = [str(index), f"`{name}`", f"{100 * accuracies[name]:.1f}", f"{rank:.0f}", f"{values[0]:.1f}"]
+        rows.append("| " + " | ".join(cells + [f"{value:.3g}" for value in values[1:]]) + " |")
+    return "\n".join(rows)
+
+
+def comparison(kept: dict[str, Any]) -> str:
+    """The table and the verdict of the comparison."""
+    quoted = "\n>\n".join(f"> {line}" for line in kept["comparison"]["verdict"].splitlines())
+    return f"```text\n{kept['comparison']['table']}\n```\n\n{quoted}"
+
+
+# Pages with a place for something written from runs.
+FILLED: dict[Path, Callable[[dict[str, Any]], str]] = {
+    DOCS.parent / "README.md": readme_rows,
+    DOCS / "tutorials" / "which-layer.md": which_layer,
+    DOCS / "tutorials" / "collapse.md": collapse,
+    DOCS / "tutorials" / "text-encoder.md": text_encoder,
+    DOCS / "tutorials" / "two-checkpoints.md": comparison,
+}
+
+
+def filled(text: str, content: str) -> str:
+    """A page with what stands in its place for something written replaced."""
+    start, end = "<!-- written by docs/make_examples.py -->", "<!-- end -->"
+    pattern = f"{re.escape(start)}.*?{re.escape(end)}"
+    return re.sub(pattern, lambda _: f"{start}\n\n{content}\n\n{end}", text, flags=re.DOTALL)
 
 
 def percent(value: dict[str, float]) -> str:
@@ -171,6 +264,8 @@ def percent(value: dict[str, float]) -> str:
 def number(value: dict[str, float | None]) -> str:
     if value["value"] is None:
         return "–"
+    if value["low"] is None:  # too many resamples without a value
+        return f"{value['value']:.3f}"
     return f"{value['value']:.3f} [{value['low']:.3f}–{value['high']:.3f}]"
 
 
@@ -184,21 +279,26 @@ def wrapped(command: str) -> str:
     return re.sub(r" --(?=\w)", " \\\\\n    --", command)
 
 
+def write_pages() -> None:
+    """Write every page from what is kept."""
+    kept = json.loads(KEPT.read_text())
+    (DOCS / "examples.md").write_text(page(kept["runs"]))
+    for path, write in FILLED.items():
+        path.write_text(filled(path.read_text(), write(kept)))
+
+
 if __name__ == "__main__":
-    from tunnelscope import load
     from tunnelscope.report import write_figures
 
-    data_folder, *folders = sys.argv[1:]
-    KEPT.write_text(
-        json.dumps([keep(Path(folder), data_folder) for folder in folders], indent=1, ensure_ascii=False)
-        + "\n"
-    )
+    data_folder, both, *folders = sys.argv[1:]
+    kept = {
+        "runs": [keep(Path(folder), data_folder) for folder in folders],
+        "comparison": keep_comparison(Path(both)),
+    }
+    KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     for folder in map(Path, folders):
         scan = load(folder)
         for path in write_figures(scan.table(), scan.run, folder / "figures"):
             if path.name == "accuracy.svg":
                 shutil.copy(path, DOCS / "images" / f"{scan.run['run']}-accuracy.svg")
-    kept = json.loads(KEPT.read_text())
-    (DOCS / "examples.md").write_text(page(kept))
-    readme_path = DOCS.parent / "README.md"
-    readme_path.write_text(readme(readme_path.read_text(), kept))
+    write_pages()

@@ -385,3 +385,12 @@ def test_help_does_not_import_torch():
         "except SystemExit:\n    assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", ["scan", "record", "layers"])
+def test_pool_takes_every_pooling_there_is(command):
+    from tunnelscope.cli import cli
+    from tunnelscope.features import POOLS
+
+    pool = next(parameter for parameter in cli.commands[command].params if parameter.name == "pool")
+    assert sorted(pool.type.choices) == sorted(POOLS)

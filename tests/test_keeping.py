@@ -33,13 +33,13 @@ def cache(tmp_path, monkeypatch):
 def passes(monkeypatch):
     """Counts the inputs that go through a network to be recorded."""
     seen = []
-    forward = Recorder._forward
+    features = Recorder._features
 
-    def counted(recorder, batch, *, whole):
+    def counted(recorder, batch, whole, warnings):
         seen.append(len(batch))
-        return forward(recorder, batch, whole=whole)
+        return features(recorder, batch, whole, warnings)
 
-    monkeypatch.setattr(Recorder, "_forward", counted)
+    monkeypatch.setattr(Recorder, "_features", counted)
     return seen
 
 

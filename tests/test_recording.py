@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 import tunnelscope as ts
 from tunnelscope.data import as_split
-from tunnelscope.errors import RequestError
+from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import pool_2x2
 from tunnelscope.forward import milliseconds_saved
 from tunnelscope.models.vision import import_timm
@@ -356,3 +356,31 @@ def test_warnings_about_layers_reach_the_run(tmp_path):
     labels = np.arange(40) % 2
     scan = ts.scan(Functional().eval(), id=(pictures, labels))
     assert any("read before their activation" in line for line in scan.run["warnings"])
+
+
+def test_a_device_out_of_memory_gets_its_batches_by_halves(images, monkeypatch):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    recorder = make_recorder(ts.load_network(module), shape=images.shape[1:], batch_size=len(images))
+    whole = recorder.record(as_split(images))
+    forward, sizes = type(recorder)._forward, []
+
+    def small(self, batch, *, whole):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, batch, whole=whole)
+
+    monkeypatch.setattr(type(recorder), "_forward", small)
+    halved = recorder.record(as_split(images))
+    assert max(sizes) > 2 >= min(sizes)
+    for layer, values in whole.features.items():
+        torch.testing.assert_close(halved.features[layer], values)
+    [line] = halved.warnings
+    assert "had too little memory" in line
+
+    def never(self, batch, *, whole):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(type(recorder), "_forward", never)
+    with pytest.raises(MachineError, match="too little memory for a single input"):
+        recorder.record(as_split(images))

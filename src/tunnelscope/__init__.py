@@ -17,6 +17,7 @@ _HOMES = {
     "Scan": "tunnelscope.results",
     "compare": "tunnelscope.comparing",
     "Comparison": "tunnelscope.comparing",
+    "plan": "tunnelscope.scanning",
     "probe": "tunnelscope.probes",
     "load_probe": "tunnelscope.probes",
     "LinearProbe": "tunnelscope.probes",
@@ -47,6 +48,7 @@ __all__ = [
     "load_data",
     "load_network",
     "load_probe",
+    "plan",
     "probe",
     "record",
     "scan",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from tunnelscope.probes.estimator import ProbeClassifier
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
-    from tunnelscope.scanning import scan
+    from tunnelscope.scanning import plan, scan
 
 
 def __getattr__(name: str):

@@ -5,14 +5,16 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tunnelscope import __version__
-from tunnelscope.data import DataSet, Preprocessing, leave_out
+from tunnelscope.data import DataSet, Preprocessing, equal_pairs, leave_out, like_pairs
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
 from tunnelscope.metrics import METRICS, unbiased_cka
 from tunnelscope.outcome import Outcome, load_outcome, measure_layer
+from tunnelscope.randomness import named_generator
 from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
 from tunnelscope.store import Store, key_of
 from tunnelscope.subject import Layer, Subject
@@ -34,6 +36,8 @@ def examine(
     clock: Clock,
     notify: StageProgress,
     store: Store | None = None,
+    cka_rows: int | None = None,
+    scale_doubt: str | None = None,
     *,
     with_cka: bool = True,
 ) -> Findings:
@@ -41,6 +45,8 @@ def examine(
 
     Args:
         store: gives what was done before and keeps what is done now, layer by layer.
+        cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
+        scale_doubt: what is doubtful of the inputs' scale, in words.
         with_cka: compare all layers with each other too.
     """
     with clock.stage("record"):
@@ -52,13 +58,16 @@ def examine(
     findings.fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     for split, recorded in (("train", train), ("test", test)):
         findings.warnings.extend(f"{dataset.key} ({split}): {line}" for line in recorded.warnings)
+    findings.scale_doubt = scale_doubt
     if role == "id":
         findings.network_correct = _network_correct(test, dataset)
+    with clock.stage("duplicates"):
+        find_twins(findings, train, test, recorder, store)
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store)
     with clock.stage("cka"):
         if with_cka:
-            compare_layers(findings, test)
+            compare_layers(findings, test, cka_rows, settings.seed)
     return findings
 
 
@@ -148,10 +157,36 @@ def _outcome_key(
     return key_of("outcome", __version__, *(one[name] for one in keys), *asked, findings.dataset.class_names)
 
 
-def compare_layers(findings: Findings, test: Recorded) -> None:
+def find_twins(
+    findings: Findings, train: Recorded, test: Recorded, recorder: Recorder, store: Store | None = None
+) -> None:
+    """Test images that are training images too, or look like one; found once for the same images."""
+    if train.prints is None or test.prints is None:
+        return
+    findings.digests = {"train": train.prints.digests, "test": test.prints.digests}
+    key = key_of("twins", __version__, train.fingerprint, test.fingerprint, recorder.network.preprocessing)
+    found = store.read_note(key) if store else None
+    if found is None:
+        equal = equal_pairs(train.prints.digests, test.prints.digests)
+        is_equal = {row for row, _ in equal}
+        like = like_pairs(train.prints.thumbnails, test.prints.thumbnails)
+        found = {"equal": equal, "like": [pair for pair in like if pair[0] not in is_equal]}
+        if store:
+            store.write_note(key, found)
+    findings.equal, findings.like = ([(row, twin) for row, twin in found[name]] for name in ("equal", "like"))
+
+
+def compare_layers(findings: Findings, test: Recorded, most_rows: int | None = None, seed: int = 0) -> None:
     """CKA between all layers on the test rows; where there is none a warning says why."""
+    count, rows = len(test.labels), slice(None)
+    if most_rows is not None and most_rows < count:
+        order = torch.randperm(count, generator=named_generator(seed, "rows of CKA"))
+        rows = order[:most_rows].sort().values
+        line = f"CKA on {findings.dataset.key} is read on {most_rows:,} of {count:,} test rows, for memory"
+        findings.warnings.append(line)
     try:
-        findings.cka = unbiased_cka([test.features[name] for name in findings.layers]).numpy()
+        layers = [test.features[name][rows] for name in findings.layers]
+        findings.cka = unbiased_cka(layers).numpy()
     except ValueError as error:
         findings.warnings.append(f"no CKA on {findings.dataset.key}: {error}")
 

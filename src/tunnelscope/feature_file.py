@@ -10,6 +10,7 @@ from torch import Tensor
 from tunnelscope.data import DataSet, leave_out, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
+from tunnelscope.input_scale import check_input_scale
 from tunnelscope.keeping import record_both
 from tunnelscope.models import Network
 from tunnelscope.recording import Recorded, Recorder, StageProgress, recorder_for
@@ -27,6 +28,7 @@ def record_file(
     label: str | None = None,
     image: str | None = None,
     skip_corrupt: bool = False,
+    accept_scale: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 2,
@@ -60,6 +62,7 @@ def record_file(
         skip_corrupt=skip_corrupt,
         seed=seed,
     )
+    doubts = check_input_scale(recorder, [dataset], accept=accept_scale)
     train, test = record_both(recorder, dataset, progress, logits=False)
     recorded = {"train": train, "test": test}
     dataset = leave_out(dataset, train.skipped, test.skipped)
@@ -73,7 +76,7 @@ def record_file(
             {"name": name, **{part: list(half.features[name].shape) for part, half in recorded.items()}}
             for name in (point.name for point in recorder.points)
         ],
-        "warnings": list(dataset.warnings),
+        "warnings": [*dataset.warnings, *doubts.values()],
     }
 
 

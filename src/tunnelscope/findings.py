@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from tunnelscope import tunnel
 from tunnelscope.data import DataSet
@@ -45,6 +46,12 @@ class Findings:
     fingerprints: dict[str, str] = field(default_factory=dict)  # by split
     notes: list[tuple[str, str]] = field(default_factory=list)  # what is doubtful, at which layer
     warnings: list[str] = field(default_factory=list)  # what is doubtful about the whole set
+    scale_doubt: str | None = None  # about the scale of the inputs, in words
+    digests: dict[str, Tensor] = field(default_factory=dict)  # of each image, by split, (n, 16) uint8
+    equal: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # test rows that are a training row too, and it
+    like: list[tuple[int, int]] = field(default_factory=list)  # test rows that only look like one, and it
 
     @property
     def accuracies(self) -> np.ndarray:

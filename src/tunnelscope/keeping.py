@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunnelscope.data import DataSet, Fingerprint, Skipped, Split
+from tunnelscope.data import DataSet, Fingerprint, Prints, Skipped, Split, load_prints
 from tunnelscope.recording import INPUT, LOGITS, Progress, Recorded, Recorder, Rows, StageProgress
 from tunnelscope.store import FeatureWriter, Store, key_of
 
@@ -125,7 +125,8 @@ def _through_store(
         missing = [layer for layer in layers if not store.has_features(keys[layer])]
         if not missing:
             count(len(split))
-            return replace(known, features=StoredFeatures(store, keys), keys=keys)
+            prints = _prints_of(recorder, split, name, store, known.fingerprint)
+            return replace(known, features=StoredFeatures(store, keys), keys=keys, prints=prints)
     wanted = [point for point in recorder.points if point.name in missing] or recorder.points[-1:]
     sink = IntoStore(store, recorder, name)
     try:
@@ -135,11 +136,32 @@ def _through_store(
     finally:
         sink.discard()
     _remember(recorder, split, store, stamp, recorded)
+    _keep_prints(recorder, name, store, recorded.fingerprint, recorded.prints)
     if LOGITS in missing and LOGITS not in recorded.features:
         store.write_note(_no_logits(recorder), True)
         layers = layers[:-1]
     keys = {layer: feature_key(recorder, layer, recorded.fingerprint) for layer in layers}
     return replace(recorded, features=StoredFeatures(store, keys), keys=keys)
+
+
+def _prints_name(recorder: Recorder, data: str) -> str:
+    return key_of("prints", data, recorder.network.preprocessing)
+
+
+def _prints_of(recorder: Recorder, split: Split, name: str, store: Store, data: str) -> Prints:
+    """The prints of a split's images: from the store, or by reading them again where it was cleared."""
+    folder = store.outcome(_prints_name(recorder, data))
+    prints = load_prints(folder) if folder else None
+    if prints is None:
+        prints = recorder.look_at(split, name)
+        _keep_prints(recorder, name, store, data, prints)
+    return prints
+
+
+def _keep_prints(recorder: Recorder, name: str, store: Store, data: str, prints: Prints | None) -> None:
+    if prints is not None:
+        about = {"model": recorder.network.source, "data": name, "layer": "prints of the images"}
+        store.write_outcome(_prints_name(recorder, data), prints.save, about)
 
 
 def _no_logits(recorder: Recorder) -> str:

@@ -1,6 +1,6 @@
 """Record: read all layers' features in one forward pass, pooled inside the hook."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from tunnelscope.data import (
     DataSet,
     Fingerprint,
+    Prints,
     Skipped,
     Split,
     Tokenisation,
+    as_digests,
     as_split,
     batches,
     image_shape,
     load_data,
     place_of,
+    thumbnails,
     token_batches,
 )
 from tunnelscope.data.images import UnreadableImage, naming
@@ -84,6 +87,7 @@ class Recorded:
     skipped: Skipped | None = None  # images that could not be decoded: the features have no rows for them
     warnings: tuple[str, ...] = ()  # about the split, such as texts that were cut off
     keys: Mapping[str, str] | None = None  # names of the features in the store, by layer
+    prints: Prints | None = None  # by which images that come twice are found
 
     @property
     def logits(self) -> Tensor | None:
@@ -139,11 +143,13 @@ class Recorder:
         sink = sink or InMemory(len(split))
         fingerprint, skipped = Fingerprint(), Skipped(len(split))
         warnings: list[str] = []
+        small: list[Tensor | None] = []
 
         def seen(index: int, item: Any) -> None:
             fingerprint.update(item, int(split.labels[index]))
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
+            small.append(thumbnails(batch))
             for layer, values in self._features(batch, logits, warnings).items():
                 sink.write(layer, rows, values)
             if progress:
@@ -157,7 +163,26 @@ class Recorder:
             fingerprint.hexdigest(),
             skipped,
             tuple(warnings),
+            prints=_prints(fingerprint, small),
         )
+
+    def dry_run(self, split: Split) -> Generator[Tensor, None, None]:
+        """Send batches through the network, keep nothing, and yield them as they went in."""
+
+        def ignore(*_: Any) -> None:
+            pass
+
+        for _, batch in self._batches(split, "images", ignore, Skipped(len(split)), ignore):
+            self._forward(batch, whole=True)
+            yield batch
+
+    def look_at(self, split: Split, name: str = "images") -> Prints:
+        """Read a split's images or texts without sending them through the network, for their prints."""
+        fingerprint, skipped = Fingerprint(), Skipped(len(split))
+        batches = self._batches(
+            split, name, lambda _, item: fingerprint.update(item, 0), skipped, lambda _: None
+        )
+        return _prints(fingerprint, [thumbnails(batch) for _, batch in batches])
 
     def _batches(
         self,
@@ -412,6 +437,12 @@ def _chosen_split(images: object, split: str, seed: int) -> Split:
             raise RequestError(f"no split named {split!r}; a data set has train and test")
         return dataset.train if split == "train" else dataset.test
     return as_split(images)
+
+
+def _prints(fingerprint: Fingerprint, small: list[Tensor | None]) -> Prints:
+    kept = [one for one in small if one is not None]
+    whole = torch.cat(kept) if kept and len(kept) == len(small) else None
+    return Prints(as_digests(fingerprint.digests), whole)
 
 
 def _check_finite(batch: Tensor, split: Split, first: int, name: str) -> None:

@@ -1,11 +1,10 @@
 """The main job: one network × one ID set × some OOD sets → curves, tunnel, the layer to take."""
 
-import resource
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
 from tunnelscope.findings import AnyProbe, Control, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
+from tunnelscope.input_scale import check_input_scale
+from tunnelscope.memory import peak, read_size
 from tunnelscope.models import Network, untrained
+from tunnelscope.planning import Plan, fit_to, make_plan
 from tunnelscope.probes import protocol_name
 from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import (
@@ -70,8 +72,10 @@ def scan(
     label: str | None = None,
     image: str | None = None,
     skip_corrupt: bool = False,
+    accept_scale: bool = False,
     cache: bool = True,
     control: bool = False,
+    memory: str | int | None = None,
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -88,15 +92,18 @@ def scan(
             result in memory.
         weights: `pretrained`, `random` or a file.
         layers: `blocks`, `convs`, `all`, names or a regular expression.
-        pool: `auto`, `2x2`, `avg`, `flatten`, `mean`, `cls` or `last`.
+        pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
         tolerance: certified relative gap at which an exact probe is done.
         seeds: how many probe seeds, `seed` and the ones after it.
         max_samples: rows per split at most, balanced by class.
         skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
             error; more than half of a split is an error all the same.
+        accept_scale: warn where the inputs' scale is off by a factor of 10 or more, instead of an error.
         cache: keep features and what is measured on them in the store (`$TUNNELSCOPE_CACHE`, else the
             user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
+        memory: keep the process below this (4GB, or bytes): smaller batches, features on the disk, fewer
+            rows for CKA; without it below what the machine has.
         control: scan the same network untrained beside it (weights random, of `seed`): same layers, data and
             probes, in the same results.
         command: the command line, for the record.
@@ -110,39 +117,146 @@ def scan(
     settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
     _check(settings, device)
     folder = claim_folder(out) if out is not None else None
-    notify = progress or (lambda stage, done, total: None)
     clock = Clock()
-    with clock.stage("load"):
-        sources = _load_sets(id, ood, settings, label, image, announce)
-        network, recorder = _load_model(
-            model, weights, sources, id is not None, settings, device, batch_size, workers, skip_corrupt
-        )
-        control_recorder = _control_recorder(recorder, sources[0], settings) if control else None
-    if announce:
-        for line in choices(network, sources):
-            announce(line)
-    store = Store() if cache else None
-    roles = _roles(sources, id)
-    findings = [
-        examine(recorder, dataset, role, settings, clock, notify, store)
-        for dataset, role in zip(sources, roles, strict=True)
-    ]
-    beside = None
-    if control_recorder is not None:
-        beside = _examine_control(control_recorder, sources, roles, settings, clock, notify, store)
+    loading = {"label": label, "image": image, "weights": weights, "device": device, "workers": workers}
+    work = _prepare(
+        model,
+        id,
+        ood,
+        settings,
+        clock,
+        announce or (lambda line: None),
+        batch_size=batch_size,
+        skip_corrupt=skip_corrupt,
+        accept_scale=accept_scale,
+        cache=cache,
+        control=control,
+        memory=memory,
+        **loading,
+    )
+    notify = progress or (lambda stage, done, total: None)
+    with _store(cache, work.plan) as store:
+        findings = _examine_all(work, settings, clock, notify, store)
+        beside = _examine_control(work, settings, clock, notify, store)
     with clock.stage("tunnel"):
-        milliseconds = _milliseconds(findings, recorder)
-        run, frame = summarise(findings, describe(recorder), settings, milliseconds, beside)
-    images = sum(len(part.images) for dataset in sources for part in (dataset.train, dataset.test))
-    images *= 2 if control else 1
-    run["timings"] = _timings(clock, images)
-    run["run"] = folder.name if folder else network.name
+        saved = _milliseconds(findings, work.recorder)
+        run, frame = summarise(findings, describe(work.recorder), settings, saved, beside)
+    run["plan"] = work.plan.as_dict()
+    run["timings"] = _timings(clock, run["plan"]["rows"] * (2 if control else 1))
+    run["run"] = folder.name if folder else work.recorder.network.name
     run["command"] = command or "ts.scan"
     frame["run"] = run["run"]
     result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
     if folder is not None:
-        _write(result, folder, notify)
+        _write(result, folder, progress or (lambda stage, done, total: None))
     return result
+
+
+def plan(
+    model: str | nn.Module | Network,
+    *,
+    id: Any = None,
+    ood: Any = (),
+    memory: str | int | None = None,
+    cache: bool = True,
+    **options: Any,
+) -> Plan:
+    """Size a scan without doing it: rows, widths, memory, disk and time, from one batch.
+
+    Args:
+        model: as for `scan`.
+        id: as for `scan`.
+        ood: as for `scan`.
+        memory: as for `scan`.
+        cache: as for `scan`.
+        **options: the other arguments of `scan`.
+
+    Raises:
+        RequestError: something cannot be met as asked.
+        MachineError: the machine has too little memory; the least that would do is named.
+    """
+    known = {field.name for field in fields(Settings)} - {"protocol"}
+    chosen = {name: options.pop(name) for name in list(options) if name in known}
+    settings = Settings(protocol=options.pop("probe", "exact"), **chosen)
+    device = options.pop("device", "auto")
+    _check(settings, device)
+    say = options.pop("announce", None) or (lambda line: None)
+    ignored = ("out", "command", "progress")
+    loading = {name: value for name, value in options.items() if name not in ignored}
+    clock = Clock()
+    return _prepare(
+        model, id, ood, settings, clock, say, device=device, memory=memory, cache=cache, **loading
+    ).plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a scan works on."""
+
+    sources: list[DataSet]
+    roles: list[str]
+    recorder: Recorder
+    plan: Plan
+    doubts: dict[str, str]  # about the scale of inputs, by the set's key
+    control: Recorder | None = None  # of the same network untrained
+
+
+def _prepare(
+    model: str | nn.Module | Network,
+    id: Any,
+    ood: Any,
+    settings: Settings,
+    clock: Clock,
+    announce: Callable[[str], None],
+    *,
+    label: str | None = None,
+    image: str | None = None,
+    accept_scale: bool = False,
+    cache: bool = True,
+    control: bool = False,
+    memory: str | int | None = None,
+    **loading: Any,
+) -> Work:
+    """Load data and network, and size the work; each choice is announced."""
+    budget = read_size(memory) if isinstance(memory, str) else memory
+    with clock.stage("load"):
+        sources = _load_sets(id, ood, settings, label, image, announce)
+        recorder = _load_model(model, sources, id is not None, settings, **loading)
+        beside = _control_recorder(recorder, sources[0], settings) if control else None
+    for line in choices(recorder.network, sources):
+        announce(line)
+    with clock.stage("load"):
+        doubts = check_input_scale(recorder, sources, accept=accept_scale)
+    with clock.stage("plan"):
+        sized = fit_to(make_plan(recorder, sources, settings, cached=cache, report=True), budget)
+    announce(sized.describe())
+    if beside is not None:
+        announce("--control: the untrained network takes as much time and disk again")
+        beside = replace(beside, batch_size=sized.batch_size)
+    recorder = replace(recorder, batch_size=sized.batch_size)
+    return Work(sources, _roles(sources, id), recorder, sized, doubts, beside)
+
+
+@contextmanager
+def _store(cache: bool, sized: Plan) -> Iterator[Store | None]:
+    """The cache; without it memory, or a store for this scan alone where memory is too small."""
+    if cache or sized.in_memory:
+        yield Store() if cache else None
+        return
+    with tempfile.TemporaryDirectory(prefix="tunnelscope-") as folder:
+        yield Store(folder)
+
+
+def _examine_all(
+    work: Work, settings: Settings, clock: Clock, notify: StageProgress, store: Store | None
+) -> list[Findings]:
+    rows = work.plan.cka_rows
+    return [
+        examine(
+            work.recorder, dataset, role, settings, clock, notify, store, rows, work.doubts.get(dataset.key)
+        )
+        for dataset, role in zip(work.sources, work.roles, strict=True)
+    ]
 
 
 def _check(settings: Settings, device: str) -> None:
@@ -222,15 +336,13 @@ def _roles(sources: list[DataSet], id: Any) -> list[str]:
 
 def _load_model(
     model: str | nn.Module | Network,
-    weights: str | None,
     sources: list[DataSet],
     has_id: bool,
     settings: Settings,
-    device: str,
-    batch_size: int | None,
-    workers: int,
-    skip_corrupt: bool,
-) -> tuple[Network, Recorder]:
+    *,
+    weights: str | None = None,
+    **loading: Any,
+) -> Recorder:
     first = sources[0]
     recorder = recorder_for(
         model,
@@ -240,14 +352,11 @@ def _load_model(
         seed=settings.seed,
         layers=settings.layers,
         pool=settings.pool,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        skip_corrupt=skip_corrupt,
+        **loading,
     )
     for dataset in sources[1:]:
         check_reads(recorder.network, dataset.train)
-    return recorder.network, recorder
+    return recorder
 
 
 def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) -> Recorder:
@@ -272,15 +381,12 @@ def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) 
 
 
 def _examine_control(
-    recorder: Recorder,
-    sources: list[DataSet],
-    roles: list[str],
-    settings: Settings,
-    clock: Clock,
-    notify: StageProgress,
-    store: Store | None,
-) -> Control:
-    """The untrained network on every data set; its progress is told apart."""
+    work: Work, settings: Settings, clock: Clock, notify: StageProgress, store: Store | None
+) -> Control | None:
+    """The untrained network on every data set, where it was asked for; its progress is told apart."""
+    recorder = work.control
+    if recorder is None:
+        return None
 
     def told(stage: str, done: int, total: int) -> None:
         notify(f"untrained, {stage}", done, total)
@@ -288,7 +394,7 @@ def _examine_control(
     try:
         findings = [
             examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
-            for dataset, role in zip(sources, roles, strict=True)
+            for dataset, role in zip(work.sources, work.roles, strict=True)
         ]
     except RequestError as error:  # the data went through the trained network
         raise RequestError(f"--control, the untrained network: {error}; or leave --control out") from error
@@ -324,13 +430,11 @@ def _write(result: Scan, folder: Path, notify: StageProgress) -> None:
 
 
 def _timings(clock: Clock, images: int) -> dict[str, float]:
-    """Seconds per stage (report apart), images recorded per second, peak memory in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    kilobytes = peak / 1024 if sys.platform == "darwin" else peak
+    """Seconds per stage (report apart), rows recorded per second, peak memory in MB (2^20 bytes)."""
     timings = {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()}
     timings["total"] = round(time.perf_counter() - clock.started, 3)
     timings["images_per_second"] = round(images / max(clock.seconds["record"], 1e-9), 1)
-    timings["peak_memory_mb"] = round(kilobytes / 1024, 1)
+    timings["peak_memory_mb"] = round(peak() / 2**20, 1)
     return timings
 
 

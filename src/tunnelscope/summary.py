@@ -3,14 +3,15 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from tunnelscope import __version__, tunnel
+from tunnelscope import __version__, health, tunnel
+from tunnelscope.data import Split, equal_pairs, place_of
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.other_data import Resamples, read_other_data
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 NOTHING = {"value": None, "low": None, "high": None}
 FEW_TEST_ROWS = 100
-FAR_UNDER_PROBE = 0.1  # of the last layer's probe: more than a classifier trained elsewhere loses
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -340,19 +340,17 @@ def _warnings(
         warnings.extend(found.warnings)
         warnings.extend(_set_warnings(found, subject))
     warnings.extend(_copies(findings))
+    warnings.extend(_known_images(findings))
     if reading["start_95"] != reading["start_95_stable"]:
         warnings.append(
             f"the ID curve reaches 95 % at {reading['start_95']} but falls below again; "
             f"it stays above from {reading['start_95_stable']} on"
         )
     own = findings[0]
-    if own_accuracy is not None and own.accuracies[-1] - own_accuracy > FAR_UNDER_PROBE:
-        warnings.append(
-            f"the network's own accuracy on {own.dataset.key} is {own_accuracy:.1%}, that of a probe on its "
-            f"last layer {own.accuracies[-1]:.1%}: other weights, another order of classes or another "
-            "preprocessing than in training?"
-        )
-    return warnings
+    if subject.weights.startswith("random"):  # that its classifier knows nothing is no fault
+        own_accuracy = None
+    far_under = health.own_accuracy(own.dataset.key, own_accuracy, own.accuracies[-1])
+    return warnings + ([far_under] if far_under else [])
 
 
 def _set_warnings(found: Findings, subject: Subject) -> list[str]:
@@ -364,12 +362,61 @@ def _set_warnings(found: Findings, subject: Subject) -> list[str]:
             f"{dataset.key} has {len(dataset.test)} test {dataset.test.kind}: accuracies are known to about "
             f"±{100 / len(dataset.test) ** 0.5:.0f} points"
         )
-    if found.ready_inputs and subject.normalises:
+    if found.scale_doubt:
+        warnings.append(found.scale_doubt)
+    elif found.ready_inputs and subject.normalises:
         warnings.append(
             f"{dataset.key} holds floats, taken as ready inputs: the network's preprocessing "
             f"({subject.preprocessing_words}) is not applied to them"
         )
-    return warnings
+    return warnings + [line for line in _health(found) if line]
+
+
+def _health(found: Findings) -> list[str | None]:
+    """Chance, dead features and overlap of one data set; None where there is nothing to say."""
+    dataset, key = found.dataset, found.dataset.key
+    test, kind = len(dataset.test), dataset.test.kind
+    by_layer = dict(zip(found.layers, found.accuracies.tolist(), strict=True))
+    dead = {name: values.get("dead_features") for name, values in found.metrics.items()}
+    both = [row for row, _ in (*found.equal, *found.like)]
+    right = found.correct[:, -1].mean(axis=0)
+    rest = float(np.delete(right, both).mean()) if len(both) < test else None
+    return [
+        health.at_chance(key, by_layer, found.layers[found.best], test, len(dataset.class_names), kind),
+        health.dead_features(key, dead),
+        health.overlap(
+            key,
+            kind,
+            test,
+            (len(found.equal), _pair(dataset.test, dataset.train, found.equal)),
+            (len(found.like), _pair(dataset.test, dataset.train, found.like)),
+            (float(right.mean()), rest),
+        ),
+    ]
+
+
+def _pair(test: Split, train: Split, pairs: Sequence[tuple[int, int]]) -> str:
+    """The first pair of rows in words; empty where there is none."""
+    if not pairs:
+        return ""
+    row, twin = pairs[0]
+    return f"{place_of(test.images, row)} and {place_of(train.images, twin)}"
+
+
+def _known_images(findings: list[Findings]) -> list[str]:
+    """A line for each other set with test images that are training images of the ID set."""
+    own = findings[0]
+    lines = []
+    for found in findings[1:]:
+        if own.role != "id" or not own.digests or not found.digests:
+            continue
+        pairs = equal_pairs(own.digests["train"], found.digests["test"])
+        test, first = found.dataset.test, _pair(found.dataset.test, own.dataset.train, pairs)
+        line = health.known_images(
+            found.dataset.key, own.dataset.key, test.kind, len(test), len(pairs), first
+        )
+        lines += [line] if line else []
+    return lines
 
 
 def _noted(findings: list[Findings]) -> list[str]:

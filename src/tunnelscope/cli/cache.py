@@ -1,15 +1,13 @@
 """`tunnelscope cache`: what features and probes are kept, and freeing them."""
 
 import json
-import re
 import time
 
 import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
-
-UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+from tunnelscope.memory import read_size, size
 
 
 @click.command()
@@ -37,7 +35,7 @@ def cache(free: bool, older: float | None, model: str | None, down_to: str | Non
     if model is not None:
         entries = [entry for entry in entries if model in str(entry.about.get("model", ""))]
     if down_to is not None:
-        entries = _longest_unused(entries, whole - read_size(down_to))
+        entries = _longest_unused(entries, whole - read_size(down_to, "--down-to"))
     freed = store.free(entries) if free else 0
     if as_json:
         listed = [
@@ -51,24 +49,6 @@ def cache(free: bool, older: float | None, model: str | None, down_to: str | Non
     else:
         click.echo(_table(entries))
     echo_error(f"{store.folder}: {size(whole - freed)} in use")
-
-
-def read_size(text: str) -> int:
-    """Bytes of a size as it is written: 4GB, 500MB, 1.5 GB, or bytes without a unit."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", text, re.IGNORECASE)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no size; write it as 4GB or 500MB")
-    unit = match[2].upper()
-    return int(float(match[1]) * UNITS[unit if unit.endswith("B") else f"{unit}B"])
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them: 1.2 GB."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TB"
 
 
 def _longest_unused(entries: list, surplus: int) -> list:

@@ -39,9 +39,9 @@ pool = click.option(
     "--pool",
     default="auto",
     show_default=True,
-    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "last"]),
+    type=OneOf("pooling", ["auto", "2x2", "avg", "flatten", "mean", "cls", "cls+mean", "last"]),
     help="How a layer's output becomes features: 2×2 cells of a map, its average, every number (at most "
-    "8,000); of tokens the mean, the first (cls) or the last.",
+    "8,000); of tokens the mean, the first (cls), both (cls+mean) or the last.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
@@ -62,11 +62,22 @@ max_samples = click.option(
 skip_corrupt = click.option(
     "--skip-corrupt", is_flag=True, help="Leave images out that cannot be decoded; a warning names them."
 )
+accept_scale = click.option(
+    "--accept-scale",
+    is_flag=True,
+    help="Go on where the inputs' scale is off by a factor of 10 or more; a warning says so.",
+)
 cache = click.option(
     "--cache/--no-cache",
     default=True,
     help="Keep features and probes in the cache ($TUNNELSCOPE_CACHE) and take from it what is there. "
     "[default: --cache]",
+)
+memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Keep the process below this, such as 4GB: smaller batches, fewer rows for CKA. "
+    "[default: what is free]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")

@@ -24,6 +24,7 @@ from tunnelscope.cli.output import echo_error
     options.label,
     options.image,
     options.skip_corrupt,
+    options.accept_scale,
     options.device,
     options.batch_size,
     options.workers,

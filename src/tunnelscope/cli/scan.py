@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tunnelscope.cli import options
-from tunnelscope.cli.output import echo_error, print_scan
+from tunnelscope.cli.output import columns, echo_error, print_scan
 from tunnelscope.protocol_names import short_names
 
 
@@ -41,17 +41,20 @@ from tunnelscope.protocol_names import short_names
     is_flag=True,
     help="Scan the same network untrained beside it, to measure compression against.",
 )
+@click.option("--dry-run", is_flag=True, help="Only say what it would take: rows, memory, disk, time.")
 @options.together(
     options.max_samples,
     options.label,
     options.image,
     options.skip_corrupt,
+    options.accept_scale,
     options.device,
     options.batch_size,
     options.workers,
     options.threads,
     options.seed,
     options.cache,
+    options.memory,
     options.as_json,
     options.debug,
 )
@@ -61,6 +64,7 @@ def scan(
     ood: tuple[str, ...],
     out: str | None,
     threads: int | None,
+    dry_run: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -78,6 +82,9 @@ def scan(
     from tunnelscope.scanning import set_threads
 
     set_threads(threads)
+    if dry_run:
+        _print_plan(model, id_data, ood, as_json, settings)
+        return
     with ProgressDisplay() as progress:
         result = run_scan(
             model,
@@ -95,6 +102,24 @@ def scan(
         echo_error(f"Report: {result.folder}/report.html")
     else:
         print_scan(result)
+
+
+def _print_plan(
+    model: str, id_data: str | None, ood: tuple[str, ...], as_json: bool, settings: dict[str, Any]
+) -> None:
+    from tunnelscope import plan
+    from tunnelscope.memory import size
+
+    sized = plan(model, id=id_data, ood=ood, announce=echo_error, **settings)
+    told = sized.as_dict()
+    if as_json:
+        click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    rows = [[one["name"], f"{one['width']:,}", size(one["bytes"])] for one in told["layers"]]
+    click.echo(columns(["layer", "width", f"{told['rows']:,} rows"], rows, right=(1, 2)))
+    disk = f"{size(sized.disk)} on the disk" if sized.disk else "nothing on the disk"
+    least = f"(at least {size(sized.least)})"
+    click.echo(f"memory {size(sized.memory)} {least}, {disk}, about {sized.seconds:.0f} s")
 
 
 def default_folder(model: str) -> Path:

@@ -1,6 +1,7 @@
 """What a layer's features look like in numbers: pure functions on tensors, one file a family."""
 
 from tunnelscope.metrics.collapse import neural_collapse
+from tunnelscope.metrics.dead import dead_features
 from tunnelscope.metrics.dimension import twonn
 from tunnelscope.metrics.families import FAMILIES, METRICS
 from tunnelscope.metrics.layer import layer_metrics
@@ -19,6 +20,7 @@ __all__ = [
     "Metric",
     "between_variance",
     "class_moments",
+    "dead_features",
     "effective_rank",
     "layer_metrics",
     "neural_collapse",

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from tunnelscope.metrics import collapse, dimension, rank, similarity, variance
+from tunnelscope.metrics import collapse, dead, dimension, rank, similarity, variance
 from tunnelscope.metrics.metric import Family, Metric
 
 FAMILIES: tuple[Family, ...] = (
     rank.FAMILY,
     variance.FAMILY,
+    dead.FAMILY,
     collapse.FAMILY,
     dimension.FAMILY,
     similarity.FAMILY,

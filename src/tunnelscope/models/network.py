@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tunnelscope.data.text import Tokenisation
 from tunnelscope.data.transforms import Preprocessing
 from tunnelscope.errors import RequestError
 
+GENERATOR = threading.RLock()  # of torch, one for all threads
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # where a function in a module's repr lies in memory
 
 
@@ -104,9 +106,10 @@ def _sources(module: nn.Module) -> set[str]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from torch's CPU generator as the seed says inside the block, and leave it untouched after."""
-    state = torch.random.get_rng_state()
-    torch.random.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.random.set_rng_state(state)
+    with GENERATOR:
+        state = torch.random.get_rng_state()
+        torch.random.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.random.set_rng_state(state)

@@ -62,7 +62,10 @@ def probe(
         features: layer name → (n, d) features of the training rows; or the features of one layer.
         labels: (n,), whole numbers from 0, the same rows.
         test: the same for the test rows, `(features, labels)`; None leaves the probes without test numbers.
-        protocol, tolerance, penalty, seed: as for `fit_probe`.
+        protocol: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
+        tolerance: certified relative gap at which `exact` is done.
+        penalty: of `exact` and `ridge`, on standardised features; None chooses it on held-out rows.
+        seed: of all draws.
         class_names: in the order of the labels; without them there are as many classes as the labels of
             training and test rows show.
         progress: called with a layer's name and its probe when it is done.

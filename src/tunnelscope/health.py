@@ -1,0 +1,186 @@
+"""Health checks before numbers are believed: what was measured comes in, a line with what to do comes out.
+
+A check that finds nothing gives None. Thresholds are those of docs/definitions.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunnelscope.probes import wilson
+
+SCALE_REFUSED = 10.0  # times too large or too small: the numbers would be another network's
+SCALE_DOUBTED = 3.0  # times; data of another kind than the network's own stays below
+PIXEL_SPREAD = 0.25  # standard deviation of natural images scaled to 0..1: CIFAR 0.25, ImageNet 0.28
+FAR_UNDER_PROBE = 0.1  # of the last layer's probe: more than a classifier trained elsewhere loses
+MOSTLY_DEAD = 0.9  # share of a layer's features; the demo's MLP has up to 0.17, a CIFAR ResNet-20 up to 0.13
+FEW_LIKE = 1e-3  # share of the test rows; fewer near-duplicates move an accuracy by less than 0.1 points
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A line about the inputs; `refuses` where a scan ends unless `--accept-scale` was given."""
+
+    line: str
+    refuses: bool
+
+
+def batch_norm_scale(
+    factors: tuple[float, float, float], layer: str, key: str, preparation: str
+) -> Doubt | None:
+    """Judge the inputs by the first batch norm's input against its running statistics.
+
+    A wrong scale moves all channels alike, unusual data (blurred, nearly plain) only some of them: judged
+    is the channel at the tenth or ninetieth percentile that is nearer to 1.
+
+    Args:
+        factors: measured over running standard deviation, at the 10th, 50th and 90th percentile of channels.
+        layer: name of the batch norm.
+        preparation: the preprocessing in words; empty for ready inputs.
+    """
+    low, middle, high = factors
+    factor = low if low > 1 else high if high < 1 else 1.0
+    if not _is_off(factor, SCALE_DOUBTED):
+        return None
+    remedy = "normalise the ready inputs as in training"
+    if preparation:
+        remedy = f"set the preprocessing ({preparation}) as in training with ?mean=…&std=…"
+    return _doubt(
+        factor,
+        f"{key}: what reaches the batch norm {layer!r} is {_times(middle)} than in training, so the inputs "
+        f"have another scale than the network's own; {remedy}",
+    )
+
+
+def ready_scale(
+    low: float, high: float, spread: float, mean: Sequence[float], std: Sequence[float], key: str
+) -> Doubt | None:
+    """Judge ready inputs by the spread that the network's preprocessing gives images.
+
+    Args:
+        low, high, spread: smallest and largest value of a batch, and its standard deviation.
+        mean, std: of the preprocessing, a channel each, on pixels from 0 to 1.
+    """
+    bottom = min(-m / s for m, s in zip(mean, std, strict=True))
+    top = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    factor = spread * sum(std) / len(std) / PIXEL_SPREAD
+    is_plain = low >= 0 and bottom < -0.1 and high <= 255 and (high <= 1 or high > 2 * top)
+    if not is_plain and not _is_off(factor, SCALE_DOUBTED):
+        return None
+    looks = f"they look not normalised (0 to {1 if high <= 1 else 255})" if is_plain else "their scale is off"
+    return _doubt(
+        factor,
+        f"{key} holds floats, taken as ready inputs, from {low:.3g} to {high:.3g}, and the network's "
+        f"preprocessing gives {bottom:.2g} to {top:.2g}: {looks}; give images (uint8), or normalise them "
+        f"with mean {_numbers(mean)} and std {_numbers(std)}",
+    )
+
+
+def own_accuracy(key: str, network: float | None, probe: float) -> str | None:
+    """A network whose own classifier is far under the probe on its last layer."""
+    if network is None or probe - network <= FAR_UNDER_PROBE:
+        return None
+    return (
+        f"the network's own accuracy on {key} is {network:.1%}, that of a probe on its last layer "
+        f"{probe:.1%}: other weights, another order of classes or another preprocessing than in training? "
+        "check --weights, the class names and the preprocessing"
+    )
+
+
+def at_chance(
+    key: str, layers: Mapping[str, float], best: str, n_test: int, classes: int, kind: str = "images"
+) -> str | None:
+    """Probes that are not surely better than guessing: the last layer's, or every layer's.
+
+    Args:
+        layers: test accuracy by layer, in order.
+        best: the layer to take.
+        kind: what the rows are.
+    """
+    *_, last = layers
+    is_sure = {name: wilson(layers[name] * n_test, n_test)[0] > 1 / classes for name in (best, last)}
+    if is_sure[last]:
+        return None
+    chance = f"chance ({1 / classes:.1%})"
+    if is_sure[best]:
+        return (
+            f"{key}: the probe on the last layer, {last} ({layers[last]:.1%} of {n_test:,} test {kind}), is "
+            f"not surely above {chance}: the network has lost these classes, or there are too few training "
+            f"{kind}; take {best}, or give more {kind}"
+        )
+    return (
+        f"{key}: no layer's probe is surely above {chance}, that on {best} has {layers[best]:.1%} of "
+        f"{n_test:,} test {kind}: nothing follows from its curve; check labels and preprocessing, or give "
+        f"more {kind}"
+    )
+
+
+def dead_features(key: str, shares: Mapping[str, float | None]) -> str | None:
+    """Layers whose features hardly tell one example from another.
+
+    Args:
+        shares: of features with one value in all training rows, by layer.
+    """
+    dead = {name: share for name, share in shares.items() if share is not None and share > MOSTLY_DEAD}
+    if not dead:
+        return None
+    worst = max(dead, key=dead.__getitem__)
+    many = f"{len(dead)} layer{'s have' if len(dead) > 1 else ' has'}"
+    return (
+        f"{key}: {many} more than {MOSTLY_DEAD:.0%} constant features, the most {worst} ({dead[worst]:.1%}): "
+        "dead units, or inputs without contrast; check the weights and the preprocessing, and do not read a "
+        "tunnel from these layers"
+    )
+
+
+def overlap(
+    key: str,
+    kind: str,
+    n_test: int,
+    equal: tuple[int, str],
+    like: tuple[int, str],
+    accuracies: tuple[float, float | None],
+) -> str | None:
+    """Test rows that the probes were fitted on, or nearly.
+
+    Args:
+        kind: what the rows are, "images" or "texts".
+        equal, like: how many test rows equal a training row, or only look like one; the first pair in words.
+        accuracies: of the last layer's probe on all test rows, and without these (None when none are left).
+    """
+    if not equal[0] and like[0] < FEW_LIKE * n_test:
+        return None
+    found = []
+    if equal[0]:
+        found.append(f"{equal[0]:,} of {n_test:,} test {kind} are training {kind} too (first: {equal[1]})")
+    if like[0]:
+        count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
+        found.append(f"{count} nearly equal a training image (first: {like[1]})")
+    whole, rest = accuracies
+    effect = "" if rest is None else f"the last layer's accuracy is {whole:.1%}, without them {rest:.1%}; "
+    return f"{key}: {', and '.join(found)}; {effect}take them out of one split"
+
+
+def known_images(key: str, own: str, kind: str, n_test: int, count: int, first: str) -> str | None:
+    """Test rows of another set that are training rows of the network's own data."""
+    if not count:
+        return None
+    return (
+        f"{key}: {count:,} of {n_test:,} test {kind} are training {kind} of {own}, the network's own data "
+        f"(first: {first}): the network has seen them, so they say nothing about other data; take them out"
+    )
+
+
+def _doubt(factor: float, line: str) -> Doubt:
+    return Doubt(line, refuses=_is_off(factor, SCALE_REFUSED))
+
+
+def _is_off(factor: float, times: float) -> bool:
+    return factor >= times or factor <= 1 / times
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.3g} times larger" if factor >= 1 else f"{1 / max(factor, 1e-12):.3g} times smaller"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

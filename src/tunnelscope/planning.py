@@ -1,0 +1,225 @@
+"""What a scan will take, before it does it: rows, widths, memory, disk and time, sized by one batch."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from tunnelscope.data import DataSet
+from tunnelscope.errors import MachineError
+from tunnelscope.findings import Settings
+from tunnelscope.memory import available, forget_peak, peak, resident, size
+from tunnelscope.recording import Recorder
+
+FLOAT = 4  # bytes of a feature
+REPORT = 190 * 2**20  # what drawing the report takes
+EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
+FEW_ROWS = 10_000  # training rows up to which a layer is chosen by ten fits more (`probes.choice`)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scan takes; bytes and seconds, without what the cache has already.
+
+    Attributes:
+        sets: key → (training rows, test rows, classes).
+        widths: layer → features.
+        base: memory of the process before the work.
+        recording, probing, comparing: memory on top of it in each stage; `report` likewise.
+        disk: of features written to the cache.
+        seconds: about, on this machine.
+        batch_size: inputs in one pass.
+        cka_rows: test rows that CKA is read on at most.
+        in_memory: whether features stay in memory (no cache, and they fit).
+    """
+
+    sets: dict[str, tuple[int, int, int]]
+    widths: dict[str, int]
+    base: int
+    recording: int
+    probing: int
+    comparing: int
+    disk: int
+    seconds: float
+    batch_size: int
+    cka_rows: int
+    in_memory: bool = False
+    report: int = REPORT
+
+    @property
+    def held(self) -> int:
+        """Bytes of features held in memory throughout a set."""
+        return max(self.set_bytes.values()) if self.in_memory else 0
+
+    @property
+    def set_bytes(self) -> dict[str, int]:
+        """Bytes of all layers' features of each set."""
+        width = sum(self.widths.values())
+        return {key: FLOAT * (train + test) * width for key, (train, test, _) in self.sets.items()}
+
+    @property
+    def memory(self) -> int:
+        """The most memory that the process is expected to take."""
+        stages = (self.recording, self.probing, self.comparing)
+        return self.base + max(self.held + max(stages), self.report)
+
+    @property
+    def least(self) -> int:
+        """The least memory that would do: one input at a time, one layer at a time."""
+        return self.base + max(self.recording // self.batch_size, self.probing, self.report)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as the JSON object has it; sizes in bytes."""
+        rows = sum(train + test for train, test, _ in self.sets.values())
+        return {
+            "rows": rows,
+            "sets": {key: {"train": one[0], "test": one[1]} for key, one in self.sets.items()},
+            "layers": [
+                {"name": name, "width": width, "bytes": FLOAT * rows * width}
+                for name, width in self.widths.items()
+            ],
+            "memory": self.memory,
+            "least_memory": self.least,
+            "disk": self.disk,
+            "seconds": round(self.seconds, 1),
+            "batch_size": self.batch_size,
+            "cka_rows": self.cka_rows,
+        }
+
+    def describe(self) -> str:
+        """The plan in one line."""
+        rows = sum(train + test for train, test, _ in self.sets.values())
+        kept = f"{size(self.disk)} of features in the cache" if self.disk else "features in memory"
+        minutes = self.seconds / 60
+        span = f"{minutes:.0f} min" if minutes >= 2 else f"{self.seconds:.0f} s"
+        return (
+            f"plan: {rows:,} rows × {len(self.widths)} layers, {kept}, {size(self.memory)} of memory, "
+            f"about {span} (less what was done before)"
+        )
+
+
+def make_plan(
+    recorder: Recorder, sources: Sequence[DataSet], settings: Settings, *, cached: bool, report: bool
+) -> Plan:
+    """Size a scan by sending one batch through the network.
+
+    Args:
+        cached: features go to the store.
+        report: a report is drawn at the end.
+    """
+    base = resident()
+    seconds, workspace = _one_batch(recorder, sources[0])
+    sets = {one.key: (len(one.train), len(one.test), len(one.class_names)) for one in sources}
+    widths = {point.name: recorder.poolings[point.name].width for point in recorder.points}
+    rows = sum(train + test for train, test, _ in sets.values())
+    most_test = max(test for _, test, _ in sets.values())
+    probing = max(
+        probing_bytes(train, test, width) for train, test, _ in sets.values() for width in widths.values()
+    )
+    work = sum(
+        fit_work(train, width, classes) * settings.seeds
+        for train, _, classes in sets.values()
+        for width in widths.values()
+    )
+    plan = Plan(
+        sets=sets,
+        widths=widths,
+        base=max(base, resident()),
+        recording=workspace,
+        probing=probing,
+        comparing=cka_bytes(most_test, list(widths.values())),
+        disk=FLOAT * rows * sum(widths.values()) if cached else 0,
+        seconds=seconds * rows + work / _speed(),
+        batch_size=recorder.batch_size,
+        cka_rows=most_test,
+        report=REPORT if report else 0,
+    )
+    return plan if cached else replace(plan, in_memory=True)
+
+
+def fit_to(plan: Plan, budget: int | None) -> Plan:
+    """Make a plan fit into memory: smaller batches, fewer rows for CKA, features on the disk.
+
+    Args:
+        budget: bytes; None takes what the machine has.
+
+    Raises:
+        MachineError: the least that would do is more; it is named.
+    """
+    limit = budget
+    if limit is None:
+        free = available()
+        limit = None if free is None else plan.base + free
+    if limit is None:
+        return plan
+    if plan.least > limit:
+        widest = max(plan.widths, key=plan.widths.__getitem__)
+        raise MachineError(
+            f"this scan needs {size(plan.least)} of memory at least, {size(limit)} is there"
+            f"{' (--memory)' if budget else ''}: layer {widest} alone has {plan.widths[widest]:,} features; "
+            "give more, fewer rows (--max-samples), or a smaller pooling (--pool avg)"
+        )
+    if plan.memory > limit and plan.in_memory:
+        plan = replace(plan, in_memory=False)
+    while plan.memory > limit and plan.base + plan.recording > limit and plan.batch_size > 1:
+        plan = replace(plan, batch_size=plan.batch_size // 2, recording=plan.recording // 2)
+    if plan.base + plan.comparing > limit:
+        share = (limit - plan.base) / plan.comparing
+        rows = max(4, int(plan.cka_rows * share))
+        plan = replace(plan, cka_rows=rows, comparing=cka_bytes(rows, list(plan.widths.values())))
+    return plan
+
+
+def probing_bytes(train: int, test: int, width: int) -> int:
+    """Memory that probing and measuring one layer takes at its peak, its features included.
+
+    Fitted to what `benchmarks/memory.py` measures: beside the features, solver and held-out copies of
+    the training rows (2.6 of them), eight square matrices in double precision, 40 MB of blocks.
+    """
+    features = FLOAT * width * (train + test)
+    square = 8 * min(train, width) ** 2
+
+    def fit(rows: float) -> float:
+        return 2.6 * FLOAT * width * rows + 8 * square
+
+    chosen_by_ten = 0.9 * FLOAT * width * train + fit(0.9 * train) if train < FEW_ROWS else 0.0
+    return int(features + max(fit(train), chosen_by_ten) + 40 * 2**20)
+
+
+def cka_bytes(rows: int, widths: Sequence[int]) -> int:
+    """Memory that CKA between all layers takes: the features, and once more side by side, in double."""
+    return 3 * FLOAT * rows * sum(widths)
+
+
+def fit_work(rows: int, width: int, classes: int) -> float:
+    """Multiply-adds of one probe and its metrics, about."""
+    small = min(rows, width)
+    fits = 10 if rows < FEW_ROWS else 1
+    return EVALUATIONS * 2.0 * rows * width * classes * (1 + 0.3 * fits) + rows * small**2 + 30.0 * small**3
+
+
+def _one_batch(recorder: Recorder, dataset: DataSet) -> tuple[float, int]:
+    """Seconds for one input, and the memory one batch takes on its way."""
+    before = resident()
+    forget_peak()
+    passes = recorder.dry_run(dataset.train)
+    seconds = 0.0
+    for _ in range(2):  # the first one chooses kernels and fills caches
+        started = time.perf_counter()
+        batch = next(passes, None)
+        if batch is not None:
+            seconds = (time.perf_counter() - started) / len(batch)
+    passes.close()
+    return seconds, max(0, peak() - before)
+
+
+def _speed() -> float:
+    """Multiply-adds a second of this machine in single precision, by one product of two matrices."""
+    one = torch.ones(768, 768)
+    torch.matmul(one, one)
+    started = time.perf_counter()
+    for _ in range(3):
+        torch.matmul(one, one)
+    return 0.5 * 3 * 768**3 / max(time.perf_counter() - started, 1e-6)  # half: thin products are slower

@@ -1,0 +1,141 @@
+"""The plan says what a scan takes before it takes it, and keeps it within what may be taken."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tunnelscope as ts
+from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.memory import available, peak, read_size, resident, size
+from tunnelscope.planning import Plan, cka_bytes, fit_to, probing_bytes
+
+MB = 2**20
+SMALL, DIGITS = "zoo:mlp?depth=3&width=16", "sklearn:digits"
+
+
+def planned(train=1000, test=500, widths=(64, 128), recording=80 * MB, batch_size=64, **others):
+    named = {f"layer{number}": width for number, width in enumerate(widths)}
+    return Plan(
+        sets={"one": (train, test, 10)},
+        widths=named,
+        base=400 * MB,
+        recording=recording,
+        probing=max(probing_bytes(train, test, width) for width in widths),
+        comparing=cka_bytes(test, list(widths)),
+        disk=4 * (train + test) * sum(widths),
+        seconds=1.0,
+        batch_size=batch_size,
+        cka_rows=test,
+        **others,
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    train=st.integers(20, 100_000),
+    test=st.integers(20, 50_000),
+    widths=st.lists(st.integers(1, 4096), min_size=1, max_size=40),
+    recording=st.integers(0, 4000).map(lambda count: count * MB),
+    budget=st.integers(100, 20_000).map(lambda count: count * MB),
+    in_memory=st.booleans(),
+)
+def test_a_plan_keeps_its_budget_or_names_the_least_that_would_do(
+    train, test, widths, recording, budget, in_memory
+):
+    plan = planned(train, test, tuple(widths), recording, in_memory=in_memory)
+    if plan.least > budget:
+        with pytest.raises(MachineError) as raised:
+            fit_to(plan, budget)
+        assert size(plan.least) in str(raised.value)
+        return
+    fitted = fit_to(plan, budget)
+    assert fitted.memory <= budget or fitted.cka_rows == 4 or fitted.batch_size == 1
+    assert fitted.cka_rows <= plan.cka_rows
+    if plan.memory <= budget:
+        assert fitted == plan
+
+
+def test_what_fits_is_left_as_it_is_and_what_does_not_gets_smaller():
+    plan = planned(recording=2000 * MB)
+    assert fit_to(plan, 4000 * MB) == plan
+    smaller = fit_to(plan, 1000 * MB)
+    assert smaller.batch_size < plan.batch_size
+    assert smaller.memory <= 1000 * MB
+    wide = fit_to(planned(test=50_000, widths=(2048,) * 30, train=2000), 2500 * MB)
+    assert wide.cka_rows < 50_000
+    assert wide.memory <= 2500 * MB
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("4GB", 2**32), ("500MB", 500 * MB), ("1.5 gb", 3 * 2**29), ("2GiB", 2**31), ("77", 77)],
+)
+def test_sizes_are_read_as_they_are_written(text, count):
+    assert read_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["much", "4 gigs", "-1GB", "", "GB"])
+def test_no_size_is_refused(text):
+    with pytest.raises(RequestError, match="is no size; write it as 4GB or 500MB"):
+        read_size(text)
+
+
+def test_the_process_knows_its_memory():
+    assert 50 * MB < resident() <= peak() + MB
+    assert available() is None or available() > 0
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tunnelscope, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNNELSCOPE_CACHE", str(tmp_path / "cache"))
+    ended = tunnelscope("scan", SMALL, "--id", DIGITS, "--dry-run", "--json")
+    assert ended.code == 0
+    told = ended.json
+    assert told["rows"] == 1797
+    assert [layer["bytes"] for layer in told["layers"]] == [4 * 1797 * 16] * 3
+    assert told["disk"] == 3 * 4 * 1797 * 16
+    assert told["memory"] >= told["least_memory"] > 0
+    assert list(tmp_path.iterdir()) == []
+    table = tunnelscope("scan", SMALL, "--id", DIGITS, "--dry-run").out
+    assert "hidden.0.relu" in table
+    assert "on the disk" in table
+
+
+def test_too_little_memory_names_the_least_that_would_do(tunnelscope, tmp_path):
+    ended = tunnelscope("scan", SMALL, "--id", DIGITS, "--memory", "1MB", "--out", tmp_path / "run")
+    assert (ended.code, ended.out) == (3, "")
+    line = ended.err.strip().splitlines()[-1]
+    assert "of memory at least, 1.0 MB is there (--memory)" in line
+
+
+def test_a_small_budget_gives_the_same_answer():
+    plain = ts.scan(SMALL, id=DIGITS, probe="ridge")
+    plan = ts.plan(SMALL, id=DIGITS, probe="ridge")
+    small = ts.scan(SMALL, id=DIGITS, probe="ridge", cache=False, memory=plan.memory + 50 * MB)
+    assert small.tunnel == plain.tunnel
+    assert small.run["plan"]["memory"] <= plan.memory + 50 * MB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        ("zoo:mlp?depth=6", "--id", "sklearn:digits"),
+        ("zoo:cifar_resnet20", "--weights", "random", "--id", "{data}/cifar10", "--max-samples", "1500"),
+        ("timm:vit_tiny_patch16_224?img_size=96", "--weights", "random", "--ood", "{data}/clothing"),
+    ],
+)
+def test_the_observed_peak_is_within_a_fifth_of_the_plan(model, real_data, tmp_path):
+    words = [word.format(data=real_data) for word in model]
+    command = [sys.executable, "-c", "from tunnelscope.cli import main; main()", "scan", *words]
+    command += ["--out", str(tmp_path / "run"), "--json", "--no-cache"]
+    ended = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=True)
+    run = json.loads(ended.stdout)
+    planned_mb = run["plan"]["memory"] / MB
+    observed_mb = run["timings"]["peak_memory_mb"]
+    assert planned_mb / 1.2 <= observed_mb <= 1.2 * planned_mb
