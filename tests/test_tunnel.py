@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
+from scipy.stats import norm, pearsonr
 
 from tunnelscope import tunnel
 
@@ -83,7 +83,7 @@ def test_resamples_keep_layers_paired_and_cover_the_accuracy():
     generator = np.random.default_rng(0)
     right = (generator.random(500) < 0.7).astype(np.float32)
     correct = np.stack([right, right])
-    draws = tunnel.resampled_accuracies(correct, np.random.default_rng(1), resamples=800)
+    draws = tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), resamples=800)
     assert draws.shape == (800, 2)
     np.testing.assert_array_equal(draws[:, 0], draws[:, 1])
     low, high = tunnel.interval(draws[:, 0])
@@ -94,10 +94,10 @@ def test_resamples_keep_layers_paired_and_cover_the_accuracy():
 
 def test_resamples_in_blocks_equal_resamples_at_once(monkeypatch):
     correct = (np.random.default_rng(0).random((3, 200)) < 0.5).astype(np.float32)
-    at_once = tunnel.resampled_accuracies(correct, np.random.default_rng(1), resamples=40)
+    at_once = tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), resamples=40)
     monkeypatch.setattr(tunnel, "COUNTS_AT_ONCE", 3 * 200)
     np.testing.assert_allclose(
-        tunnel.resampled_accuracies(correct, np.random.default_rng(1), 40), at_once, rtol=1e-6
+        tunnel.resampled_accuracies(correct[None], np.random.default_rng(1), 40), at_once, rtol=1e-6
     )
 
 
@@ -108,10 +108,12 @@ def test_start_interval_is_wide_only_where_the_curve_leaves_it_open():
         return (generator.random(400) < accuracy).astype(np.float32)
 
     good = layer(0.95)
-    clear = tunnel.resampled_accuracies(np.stack([layer(0.3), good, good]), np.random.default_rng(1))
+    clear = tunnel.resampled_accuracies(np.stack([layer(0.3), good, good])[None], np.random.default_rng(1))
     assert tunnel.start_interval(clear, 0.95) == (1, 1)
     open_start = np.stack([layer(0.3), layer(0.9025), layer(0.95), layer(0.95)])
-    low, high = tunnel.start_interval(tunnel.resampled_accuracies(open_start, np.random.default_rng(1)), 0.95)
+    low, high = tunnel.start_interval(
+        tunnel.resampled_accuracies(open_start[None], np.random.default_rng(1)), 0.95
+    )
     assert (low, high) == (1, 2)
 
 
@@ -135,7 +137,7 @@ def test_a_layer_is_taken_before_the_last_only_where_its_lead_exceeds_its_error(
         right = np.array(rows, dtype=float)
         errors = tunnel.paired_errors(right)
         assert tunnel.choose_layer(right.mean(axis=1), no_losses, errors) == expected
-    choices = tunnel.resampled_choices(np.array([equal, better, last], float), no_losses, draws, 200)
+    choices = tunnel.resampled_choices([np.array([equal, better, last], float)], no_losses, draws, 200)
     assert set(choices) <= {0, 1, 2}
     assert (choices == 1).mean() > 0.95
 
@@ -161,3 +163,71 @@ def test_an_exact_tie_reaches_the_threshold():
         curve = np.array([right * 0.95, right]) / 1075
         assert tunnel.tunnel_start(curve, 0.95) == 0
         assert tunnel.stable_start(curve, 0.95) == 0
+
+
+def planted_rows(generator, rows, fall=0.0, layers=8, shared=0.7):
+    """Which rows each layer's probe gets right: 60 % at every layer, less by `fall` at the last one.
+
+    Rows are easy or hard for all layers alike, `shared` of the variance; the rest is each layer's own.
+    """
+    common = generator.normal(size=rows) * shared**0.5
+    score = common + generator.normal(size=(layers, rows)) * (1 - shared) ** 0.5
+    least = np.full((layers, 1), norm.ppf(0.4))
+    least[-1] = norm.ppf(0.4 + fall)
+    return (score > least).astype(float)
+
+
+def is_claimed(generator, fall=0.0):
+    """Whether a tunnel is claimed on one simulated set of 300 held-out and 400 test rows."""
+    heldout, test = planted_rows(generator, 300, fall), planted_rows(generator, 400, fall)
+    losses = 1 - heldout.mean(axis=1)
+    best = tunnel.choose_layer(heldout.mean(axis=1), losses, tunnel.paired_errors(heldout))
+    draws = tunnel.resampled_accuracies(test[None], generator, 200)
+    choices = tunnel.resampled_choices([heldout], losses, generator, 200)
+    kept = tunnel.estimate(
+        tunnel.retained(test.mean(axis=1), best), tunnel.over_resamples(tunnel.retained, draws, choices)
+    )
+    return tunnel.is_beyond_noise(kept)
+
+
+def test_no_tunnel_is_claimed_where_all_layers_are_equal_up_to_noise():
+    generator = np.random.default_rng(0)
+    assert np.mean([is_claimed(generator) for _ in range(200)]) <= 0.05
+    paper = [tunnel.retained_paper(planted_rows(generator, 400).mean(axis=1)) for _ in range(200)]
+    assert np.mean(np.array(paper) < 1) > 0.8  # a maximum over layers lies above the last one by chance alone
+
+
+def test_a_planted_tunnel_is_claimed():
+    generator = np.random.default_rng(0)
+    assert np.mean([is_claimed(generator, fall=0.15) for _ in range(40)]) >= 0.95
+
+
+def test_no_tunnel_is_claimed_without_an_interval_below_one():
+    assert tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.85, 0.95))
+    assert not tunnel.is_beyond_noise(tunnel.Estimate(0.9, 0.80, 1.0))
+    assert not tunnel.is_beyond_noise(tunnel.Estimate(None, None, None))
+
+
+@given(st.integers(1, 200))
+def test_matched_layers_are_the_nearest_to_ten_depths(layers):
+    positions = tunnel.matched_layers(layers)
+    assert list(positions) == sorted(set(positions))
+    assert positions[-1] == layers - 1
+    assert len(positions) == min(layers, 10)
+    depths = (np.arange(layers) + 1) / layers
+    wanted = np.arange(1, 11) / 10
+    nearest = np.abs(depths[positions][None] - wanted[:, None]).min(axis=1)
+    np.testing.assert_allclose(nearest, np.abs(depths[None] - wanted[:, None]).min(axis=1), atol=1e-12)
+
+
+def test_a_deeper_network_has_no_lower_matched_r_by_chance():
+    """Of equal layers the highest test accuracy rises with their number; at ten depths it does not."""
+    generator = np.random.default_rng(0)
+    raw, matched = {10: [], 100: []}, {10: [], 100: []}
+    for _ in range(100):
+        for layers in raw:
+            curve = planted_rows(generator, 400, layers=layers).mean(axis=1)
+            raw[layers].append(tunnel.retained_paper(curve))
+            matched[layers].append(tunnel.retained_paper(curve[tunnel.matched_layers(layers)]))
+    assert np.mean(raw[10]) - np.mean(raw[100]) > 0.02
+    assert abs(np.mean(matched[10]) - np.mean(matched[100])) < 0.01

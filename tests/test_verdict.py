@@ -6,7 +6,7 @@ LAYERS = [{"name": name, "index": index} for index, name in enumerate("abcd", st
 
 
 def reading(r, low, high):
-    return {"retained": {"value": r, "low": low, "high": high}}
+    return {"retained": {"value": r, "low": low, "high": high}, "is_beyond_noise": high < 1}
 
 
 def tunnel(ood, band="strong", **own):

@@ -39,6 +39,8 @@ def examine(
     store: Store | None = None,
     cka_rows: int | None = None,
     scale_doubt: str | None = None,
+    *,
+    with_cka: bool = True,
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features.
 
@@ -46,6 +48,7 @@ def examine(
         store: gives what was done before and keeps what is done now, layer by layer.
         cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
         scale_doubt: what is doubtful of the inputs' scale, in words.
+        with_cka: compare all layers with each other too.
     """
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
@@ -64,7 +67,8 @@ def examine(
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store)
     with clock.stage("cka"):
-        compare_layers(findings, test, cka_rows, settings.seed)
+        if with_cka:
+            compare_layers(findings, test, cka_rows, settings.seed)
     return findings
 
 
@@ -83,13 +87,13 @@ def measure(
     """
     names = [*([INPUT] if INPUT in train.features else []), *findings.layers]
     seeds = [settings.seed + repeat for repeat in range(settings.seeds)]
-    correct = np.zeros((len(findings.layers), len(test.labels)))
+    correct = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
     for position, name in enumerate(names):
         outcomes = _outcomes(findings, train, test, name, seeds, settings, store)
         for seed, outcome in outcomes.items():
             findings.probes[name, seed] = outcome.probe
             if name != INPUT:
-                correct[findings.layers.index(name)] += outcome.right.numpy() / settings.seeds
+                correct[seeds.index(seed), findings.layers.index(name)] = outcome.right.numpy()
                 findings.choice[name, seed] = outcome.choice
             if outcome.metrics:
                 findings.metrics[name] = outcome.metrics

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from tunnelscope import tunnel
 from tunnelscope.data import DataSet
+from tunnelscope.probes import wilson
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
+from tunnelscope.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,7 @@ class Findings:
     layers: list[str]
     probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
     choice: dict[tuple[str, int], ChoiceScores] = field(default_factory=dict)  # by layer and seed
-    correct: np.ndarray = field(
-        default_factory=lambda: np.empty((0, 0))
-    )  # (layers, test rows), mean over seeds
+    correct: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))  # (seeds, layers, test rows)
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by layer
     cka: np.ndarray | None = None  # (layers, layers)
     model: str = ""  # that was asked for
@@ -57,7 +57,23 @@ class Findings:
     @property
     def accuracies(self) -> np.ndarray:
         """Test accuracy of each layer, (layers,), mean over seeds."""
-        return self.correct.mean(axis=1)
+        return self.correct.mean(axis=2).mean(axis=0)
+
+    def accuracy_interval(self, position: int, resampled: np.ndarray) -> tuple[float, float]:
+        """The 95 % interval of a layer's test accuracy: Wilson's, over test rows.
+
+        Of several seeds' mean it is widened to that of the bootstrap over test rows and seeds, which alone
+        would have no width where every row is right.
+
+        Args:
+            resampled: accuracies on bootstrap samples, (resamples, layers).
+        """
+        rows = self.correct.shape[2]
+        low, high = wilson(self.accuracies[position] * rows, rows)
+        if len(self.seeds) == 1:
+            return low, high
+        ends = np.quantile(resampled[:, position], [0.025, 0.975])
+        return min(low, float(ends[0])), max(high, float(ends[1]))
 
     @property
     def seeds(self) -> list[int]:
@@ -67,16 +83,23 @@ class Findings:
     @property
     def best(self) -> int:
         """Position of the layer to take, chosen on held-out training rows (`tunnel.choose_layer`)."""
-        right = self.heldout
+        return self.best_among(np.arange(len(self.layers)))
+
+    def best_among(self, positions: np.ndarray) -> int:
+        """The position chosen where only these layers, the last one among them, may be taken."""
+        right = np.concatenate(self.heldout, axis=1)[positions]
         if not right.shape[1]:
-            return len(self.layers) - 1
-        return tunnel.choose_layer(right.mean(axis=1), self.heldout_losses, tunnel.paired_errors(right))
+            return int(positions[-1])
+        losses = self.heldout_losses[positions]
+        return int(positions[tunnel.choose_layer(right.mean(axis=1), losses, tunnel.paired_errors(right))])
 
     @property
-    def heldout(self) -> np.ndarray:
-        """Which held-out training rows each layer's probe gets right, (layers, rows), seeds side by side."""
-        rows = [[self.choice[name, seed].right.numpy() for seed in self.seeds] for name in self.layers]
-        return np.array([np.concatenate(parts) for parts in rows], dtype=np.float64)
+    def heldout(self) -> list[np.ndarray]:
+        """Which held-out training rows each layer's probe gets right, a matrix (layers, rows) a seed."""
+        return [
+            np.array([self.choice[name, seed].right.numpy() for name in self.layers], dtype=np.float64)
+            for seed in self.seeds
+        ]
 
     @property
     def heldout_losses(self) -> np.ndarray:
@@ -84,9 +107,26 @@ class Findings:
         losses = [[self.choice[name, seed].loss for seed in self.seeds] for name in self.layers]
         return np.array([np.mean([math.inf if one is None else one for one in layer]) for layer in losses])
 
-    def resampled_choices(self, generator: np.random.Generator, resamples: int) -> np.ndarray:
-        """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
-        right = self.heldout
-        if not right.shape[1]:
-            return np.full(resamples, self.best)
-        return tunnel.resampled_choices(right, self.heldout_losses, generator, resamples)
+    def resampled_choices(
+        self, generator: np.random.Generator, shares: np.ndarray, positions: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions.
+
+        Args:
+            shares: of each probe seed in each resample, (resamples, seeds).
+            positions: of the layers that may be taken, the last one among them; None for all.
+        """
+        positions = np.arange(len(self.layers)) if positions is None else positions
+        right = [part[positions] for part in self.heldout]
+        if not all(part.shape[1] for part in right):
+            return np.full(len(shares), positions[-1])
+        losses = self.heldout_losses[positions]
+        return positions[tunnel.resampled_choices(right, losses, generator, len(shares), shares)]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the same network untrained showed on the same data sets."""
+
+    subject: Subject
+    findings: list[Findings]

@@ -1,32 +1,92 @@
 """From findings to the rows of the results table, one row a value."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from tunnelscope.findings import Findings, Settings
+import numpy as np
+
+from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
+from tunnelscope.other_data import READINGS
 from tunnelscope.probes import choice_protocol, protocol_name
 from tunnelscope.subject import INPUT, Subject
 
 
 def table_rows(
-    findings: list[Findings], subject: Subject, settings: Settings, run: dict[str, Any]
+    findings: list[Findings],
+    subject: Subject,
+    settings: Settings,
+    run: dict[str, Any],
+    resampled: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
-    """Every value of a scan as a row of the results table (`run` is its JSON object)."""
-    common = {"run": run["run"], "model": subject.name, "weights": subject.weights, "seed": settings.seed}
+    """Every value of a scan as a row of the results table.
+
+    Args:
+        run: the scan's JSON object.
+        resampled: accuracies on bootstrap samples by set, (resamples, layers).
+    """
     rows: list[dict[str, Any]] = []
     for found in findings:
-        about = {
-            **common,
-            "dataset": found.dataset.key,
-            "role": found.role,
-            "n_train": len(found.dataset.train.labels),
-            "n_test": len(found.dataset.test.labels),
-        }
+        about = _about(found, subject, settings, run)
         rows += [about | row for row in _probe_rows(found, subject)]
+        rows += [about | row for row in _mean_rows(found, subject, resampled[found.dataset.key])]
         rows += [about | row for row in _metric_rows(found, subject, protocol_name(settings.protocol))]
         rows += [about | row for row in _cka_rows(found, subject)]
         rows += [about | row for row in _tunnel_rows(found, run)]
     return rows
+
+
+def control_rows(control: Control | None, settings: Settings, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Probes and metrics of the untrained network; the column `weights` tells them from the network's own."""
+    rows: list[dict[str, Any]] = []
+    if control is None:
+        return rows
+    for found in control.findings:
+        about = _about(found, control.subject, settings, run)
+        rows += [about | row for row in _probe_rows(found, control.subject)]
+        rows += [
+            about | row for row in _metric_rows(found, control.subject, protocol_name(settings.protocol))
+        ]
+    return rows
+
+
+def pooled_rows(
+    subject: Subject, settings: Settings, run: dict[str, Any], seeds: int
+) -> list[dict[str, Any]]:
+    """The readings pooled over draws of classes, under the key the draws share."""
+    what = "draws, test rows and probe seeds" if seeds > 1 else "draws and test rows"
+    about = {
+        "run": run["run"],
+        "model": subject.name,
+        "weights": subject.weights,
+        "seed": settings.seed,
+        "role": "ood",
+        "split": "test",
+        "protocol": f"bootstrap of {what}/v1",
+    }
+    rows = []
+    for key, entry in run["tunnel"]["ood"].items():
+        if entry["draws"]:
+            rows += [about | {"dataset": key} | row for row in _reading_rows(entry)]
+    return rows
+
+
+def _reading_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [{"quantity": quantity, **entry[quantity]} for quantity in READINGS]
+    return [*rows, {"quantity": "retained_paper", "value": entry["retained_paper"]}]
+
+
+def _about(found: Findings, subject: Subject, settings: Settings, run: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run": run["run"],
+        "model": subject.name,
+        "weights": subject.weights,
+        "seed": settings.seed,
+        "dataset": found.dataset.key,
+        "role": found.role,
+        "n_train": len(found.dataset.train.labels),
+        "n_test": len(found.dataset.test.labels),
+    }
 
 
 def _place(subject: Subject, name: str) -> dict[str, Any]:
@@ -69,6 +129,34 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
                 }
             )
     return rows
+
+
+def _mean_rows(found: Findings, subject: Subject, resampled: np.ndarray) -> list[dict]:
+    """The mean of several probe seeds, with an interval over test rows and seeds; nothing for one seed."""
+    if len(found.seeds) == 1:
+        return []
+    rows = []
+    for position, name in enumerate(found.layers):
+        low, high = found.accuracy_interval(position, resampled)
+        fitted = found.probes[name, found.seeds[0]]
+        rows.append(
+            _place(subject, name)
+            | {
+                "split": "test",
+                "quantity": "probe_accuracy_mean",
+                "value": found.accuracies[position],
+                "low": low,
+                "high": high,
+                "seed": None,
+                "protocol": f"wilson and {_bootstrap(found)} with {fitted.protocol}",
+            }
+        )
+    return rows
+
+
+def _bootstrap(found: Findings) -> str:
+    """What an interval was drawn over, as the column `protocol` has it."""
+    return f"bootstrap of test rows{' and probe seeds' if len(found.seeds) > 1 else ''}/v1"
 
 
 def _metric_rows(found: Findings, subject: Subject, probe_protocol: str) -> list[dict]:
@@ -127,9 +215,5 @@ def _tunnel_rows(found: Findings, run: dict[str, Any]) -> list[dict]:
             )
             rows.append({"quantity": f"{quantity}_stable", "value": index[reading[f"{quantity}_stable"]]})
     else:
-        entry = reading["ood"][found.dataset.key]
-        rows += [
-            {"quantity": quantity, **entry[quantity]} for quantity in ("retained", "pearson", "alignment")
-        ]
-        rows.append({"quantity": "retained_paper", "value": entry["retained_paper"]})
-    return [{"split": "test", "protocol": "bootstrap of test rows/v1"} | row for row in rows]
+        rows += _reading_rows(reading["ood"][found.dataset.key])
+    return [{"split": "test", "protocol": _bootstrap(found)} | row for row in rows]

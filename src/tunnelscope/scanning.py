@@ -12,18 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunnelscope.data import DataSet, load_data, unique_keys
+from tunnelscope.data import DataSet, load_data, load_draws, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
-from tunnelscope.findings import AnyProbe, Findings, Settings
+from tunnelscope.findings import AnyProbe, Control, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
 from tunnelscope.input_scale import check_input_scale
 from tunnelscope.memory import peak, read_size
-from tunnelscope.models import Network
+from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
 from tunnelscope.probes import protocol_name
 from tunnelscope.probes.exact import check_tolerance
-from tunnelscope.recording import Recorder, StageProgress, check_reads, ready_shape, recorder_for
+from tunnelscope.recording import (
+    Recorder,
+    StageProgress,
+    check_reads,
+    make_recorder,
+    ready_shape,
+    recorder_for,
+)
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.store import Store
 from tunnelscope.subject import Subject
@@ -68,6 +75,7 @@ def scan(
     skip_corrupt: bool = False,
     accept_scale: bool = False,
     cache: bool = True,
+    control: bool = False,
     memory: str | int | None = None,
     command: str | None = None,
     progress: StageProgress | None = None,
@@ -97,6 +105,8 @@ def scan(
             user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
         memory: keep the process below this (4GB, or bytes): smaller batches, features on the disk, fewer
             rows for CKA; without it below what the machine has.
+        control: scan the same network untrained beside it (weights random, of `seed`): same layers, data and
+            probes, in the same results.
         command: the command line, for the record.
         progress: called as work goes on with (stage, done, total).
         announce: called with each choice made on the way (preprocessing, label column, split rule).
@@ -122,15 +132,18 @@ def scan(
         skip_corrupt=skip_corrupt,
         accept_scale=accept_scale,
         cache=cache,
+        control=control,
         memory=memory,
         **loading,
     )
+    notify = progress or (lambda stage, done, total: None)
     with _store(cache, work.plan) as store:
-        findings = _examine_all(work, settings, clock, progress or (lambda stage, done, total: None), store)
+        findings = _examine_all(work, settings, clock, notify, store)
+        beside = _examine_control(work, settings, clock, notify, store)
     with clock.stage("tunnel"):
         saved = _milliseconds(findings, work.recorder)
     about = {"plan": work.plan.as_dict(), "command": command or "ts.scan"}
-    return finish(findings, describe(work.recorder), settings, saved, clock, folder, about, progress)
+    return finish(findings, describe(work.recorder), settings, saved, clock, folder, about, progress, beside)
 
 
 def finish(
@@ -142,16 +155,18 @@ def finish(
     folder: Path | None,
     about: Mapping[str, Any],
     progress: StageProgress | None,
+    beside: Control | None = None,
 ) -> Scan:
     """Sum up what the data sets showed, and write it into the folder where there is one.
 
     Args:
         about: `plan`, None where nothing was recorded, and `command`, as in `run.json`.
+        beside: the same network untrained, where it was asked for.
     """
     with clock.stage("tunnel"):
-        run, frame = summarise(findings, subject, settings, milliseconds)
+        run, frame = summarise(findings, subject, settings, milliseconds, beside)
     run |= about
-    run["timings"] = _timings(clock, about["plan"]["rows"] if about["plan"] else None)
+    run["timings"] = _timings(clock, about["plan"]["rows"] * (2 if beside else 1) if about["plan"] else None)
     run["run"] = folder.name if folder else subject.name
     frame["run"] = run["run"]
     result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
@@ -207,6 +222,7 @@ class Work:
     recorder: Recorder
     plan: Plan
     doubts: dict[str, str]  # about the scale of inputs, by the set's key
+    control: Recorder | None = None  # of the same network untrained
 
 
 def _prepare(
@@ -221,6 +237,7 @@ def _prepare(
     image: str | None = None,
     accept_scale: bool = False,
     cache: bool = True,
+    control: bool = False,
     memory: str | int | None = None,
     **loading: Any,
 ) -> Work:
@@ -229,6 +246,7 @@ def _prepare(
     with clock.stage("load"):
         sources = _load_sets(id, ood, settings, label, image, announce)
         recorder = _load_model(model, sources, id is not None, settings, **loading)
+        beside = _control_recorder(recorder, sources[0], settings) if control else None
     for line in choices(recorder.network, sources):
         announce(line)
     with clock.stage("load"):
@@ -236,8 +254,11 @@ def _prepare(
     with clock.stage("plan"):
         sized = fit_to(make_plan(recorder, sources, settings, cached=cache, report=True), budget)
     announce(sized.describe())
+    if beside is not None:
+        announce("--control: the untrained network takes as much time and disk again")
+        beside = replace(beside, batch_size=sized.batch_size)
     recorder = replace(recorder, batch_size=sized.batch_size)
-    return Work(sources, _roles(sources, id), recorder, sized, doubts)
+    return Work(sources, _roles(sources, id), recorder, sized, doubts, beside)
 
 
 @contextmanager
@@ -302,8 +323,19 @@ def _load_sets(
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
     options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
-    loaded = [(name, load_data(source, announce=announce, **options)) for name, source in given]
-    return unique_keys([replace(dataset, key=name or dataset.key) for name, dataset in loaded])
+    loaded = [] if id is None else [[load_data(id, announce=announce, **options)]]
+    loaded += [load_draws(source, announce=announce, **options) for _, source in given[len(loaded) :]]
+    named = zip(given, loaded, strict=True)
+    keyed = unique_keys([replace(draws[0], key=name or draws[0].key) for (name, _), draws in named])
+    sets = [_as_draw(one, first.key) for first, draws in zip(keyed, loaded, strict=True) for one in draws]
+    return unique_keys(sets)
+
+
+def _as_draw(dataset: DataSet, key: str) -> DataSet:
+    """The set under its key, `KEY#2` where it is the second of several draws."""
+    if not dataset.draw:
+        return replace(dataset, key=key)
+    return replace(dataset, key=f"{key}#{dataset.draw}", draw_of=key)
 
 
 def _named(ood: Any) -> list[tuple[str, Any]]:
@@ -351,6 +383,48 @@ def _load_model(
     for dataset in sources[1:]:
         check_reads(recorder.network, dataset.train)
     return recorder
+
+
+def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) -> Recorder:
+    """A recorder that reads the untrained network as `recorder` reads the trained one."""
+    network = untrained(recorder.network, settings.seed)
+    drawn = make_recorder(
+        network,
+        layers=settings.layers,
+        pool=settings.pool,
+        device=str(recorder.device),
+        batch_size=recorder.batch_size,
+        workers=recorder.workers,
+        seed=settings.seed,
+        skip_corrupt=recorder.skip_corrupt,
+        shape=ready_shape(dataset.train),
+    )
+    if [point.name for point in drawn.points] != [point.name for point in recorder.points]:
+        raise RequestError(
+            f"--control: {network.source} runs through other layers when it is untrained; leave --control out"
+        )
+    return drawn
+
+
+def _examine_control(
+    work: Work, settings: Settings, clock: Clock, notify: StageProgress, store: Store | None
+) -> Control | None:
+    """The untrained network on every data set, where it was asked for; its progress is told apart."""
+    recorder = work.control
+    if recorder is None:
+        return None
+
+    def told(stage: str, done: int, total: int) -> None:
+        notify(f"untrained, {stage}", done, total)
+
+    try:
+        findings = [
+            examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
+            for dataset, role in zip(work.sources, work.roles, strict=True)
+        ]
+    except RequestError as error:  # the data went through the trained network
+        raise RequestError(f"--control, the untrained network: {error}; or leave --control out") from error
+    return Control(describe(recorder), findings)
 
 
 def _milliseconds(findings: list[Findings], recorder: Recorder) -> dict[str, tuple[float, float, float]]:

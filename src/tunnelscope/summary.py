@@ -12,11 +12,13 @@ import torch
 
 from tunnelscope import __version__, health, tunnel
 from tunnelscope.data import Split, equal_pairs, place_of
-from tunnelscope.findings import Findings, Settings
+from tunnelscope.findings import Control, Findings, Settings
+from tunnelscope.metrics import METRICS
+from tunnelscope.other_data import Resamples, read_other_data
 from tunnelscope.probes import wilson
 from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
-from tunnelscope.rows import table_rows
+from tunnelscope.rows import control_rows, pooled_rows, table_rows
 from tunnelscope.subject import INPUT, Subject
 from tunnelscope.verdict import next_step, verdict
 
@@ -35,32 +37,45 @@ def summarise(
     subject: Subject,
     settings: Settings,
     milliseconds: Mapping[str, tuple[float, float, float]],
+    control: Control | None = None,
 ) -> tuple[dict[str, Any], "pd.DataFrame"]:
     """The run's JSON object (timings and command left to the caller) and its results table.
 
     Args:
         milliseconds: by layer to take, what stopping there saves: median, quartiles.
+        control: the same network untrained, where that was asked for.
     """
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
+    shares = {
+        found.dataset.key: tunnel.resampled_shares(
+            len(found.seeds),
+            numpy_generator(settings.seed, f"bootstrap seeds {found.dataset.key}"),
+            RESAMPLES,
+        )
+        for found in findings
+    }
     resampled = {
         found.dataset.key: tunnel.resampled_accuracies(
-            found.correct, numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"), RESAMPLES
+            found.correct,
+            numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"),
+            RESAMPLES,
+            shares[found.dataset.key],
         )
         for found in findings
     }
-    choices = {
-        found.dataset.key: found.resampled_choices(
-            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"), RESAMPLES
-        )
-        for found in findings
-    }
+    choices = _choices(findings, settings, shares)
+    matched = _choices(others, settings, shares, tunnel.matched_layers(len(subject.layers)))
     costs = _costs(findings, subject, milliseconds)
     best_layer = {
-        found.dataset.key: _best_layer(found, choices[found.dataset.key], costs) for found in findings
+        found.dataset.key: _best_layer(found, resampled[found.dataset.key], choices[found.dataset.key], costs)
+        for found in findings
     }
     layers = _layers(subject, own or findings[0])
-    reading = _tunnel(own, others, subject, resampled, choices, best_layer)
+    on_others = read_other_data(
+        own, others, Resamples(resampled, choices, matched), best_layer, settings.seed
+    )
+    reading = _tunnel(own, subject, resampled, on_others)
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     run: dict[str, Any] = {
@@ -80,28 +95,47 @@ def summarise(
         "baselines": [
             _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
         ],
+        "control": _control(control),
         "timings": {},
-        "warnings": _warnings(findings, subject, reading, own_accuracy),
+        "warnings": _warnings(findings, subject, reading, own_accuracy) + _control_warnings(control),
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(subject),
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
         "fingerprints": {
             "model": subject.fingerprint,
+            **({"control": control.subject.fingerprint} if control else {}),
             "data": {f.dataset.key: f.fingerprints for f in findings},
         },
     }
     run = plain(run)
-    return run, make_table(table_rows(findings, subject, settings, run))
+    rows = table_rows(findings, subject, settings, run, resampled)
+    rows += pooled_rows(subject, settings, run, settings.seeds) + control_rows(control, settings, run)
+    return run, make_table(rows)
+
+
+def _choices(
+    findings: list[Findings],
+    settings: Settings,
+    shares: dict[str, np.ndarray],
+    positions: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """The layer chosen in each resample of the held-out rows, by set; among some layers or all."""
+    return {
+        found.dataset.key: found.resampled_choices(
+            numpy_generator(settings.seed, f"bootstrap choice {found.dataset.key}"),
+            shares[found.dataset.key],
+            positions,
+        )
+        for found in findings
+    }
 
 
 def _tunnel(
     own: Findings | None,
-    others: list[Findings],
     subject: Subject,
     resampled: dict[str, np.ndarray],
-    choices: dict[str, np.ndarray],
-    best_layer: dict[str, dict],
+    on_others: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     names = subject.names
     reading: dict[str, Any] = {"reason": None}
@@ -121,11 +155,9 @@ def _tunnel(
         reading["length"] = len(names) - start
         reading["share"] = reading["length"] / len(names)
         reading["extractor_share"] = start / len(names)
-    reading["ood"] = {
-        found.dataset.key: _ood(found, own, names, resampled, choices[found.dataset.key], best_layer)
-        for found in others
-    }
-    ratios = [entry["retained"]["value"] for entry in reading["ood"].values()]
+    reading["ood"] = on_others
+    # Draws of one set's classes count once, as their mean.
+    ratios = [entry["retained"]["value"] for entry in on_others.values() if entry["draw_of"] is None]
     known = [ratio for ratio in ratios if ratio is not None]
     reading["band"] = tunnel.band(float(np.mean(known))) if known else None
     return reading
@@ -139,47 +171,6 @@ def _start(names: list[str], own: Findings, resampled: np.ndarray, percent: int)
         f"start_{percent}_stable": names[tunnel.stable_start(own.accuracies, threshold)],
         f"start_{percent}_interval": [names[low], names[high]],
     }
-
-
-def _ood(
-    found: Findings,
-    own: Findings | None,
-    names: list[str],
-    resampled: dict[str, np.ndarray],
-    choices: np.ndarray,
-    best_layer: dict,
-) -> dict[str, Any]:
-    accuracies, draws = found.accuracies, resampled[found.dataset.key]
-    kept = tunnel.estimate(
-        tunnel.retained(accuracies, found.best), tunnel.over_resamples(tunnel.retained, draws, choices)
-    )
-    start = tunnel.ood_start(accuracies)
-    reading = {
-        "retained": vars(kept),
-        "retained_paper": tunnel.retained_paper(accuracies),
-        "pearson": NOTHING,
-        "alignment": NOTHING,
-        "band": None if kept.value is None else tunnel.band(kept.value),
-        "start": None if start is None else names[start],
-        "best_layer": best_layer[found.dataset.key],
-    }
-    if own is not None:
-        own_draws = resampled[own.dataset.key]
-        chances = 1 / len(own.dataset.class_names), 1 / len(found.dataset.class_names)
-
-        def aligned(own_curve: np.ndarray, curve: np.ndarray) -> float:
-            return tunnel.alignment(own_curve[-1], curve[-1], *chances)
-
-        correlation = tunnel.pearson(own.accuracies, accuracies)
-        reading["pearson"] = vars(
-            tunnel.estimate(correlation, tunnel.over_resamples(tunnel.pearson, own_draws, draws))
-        )
-        reading["alignment"] = vars(
-            tunnel.estimate(
-                aligned(own.accuracies, accuracies), tunnel.over_resamples(aligned, own_draws, draws)
-            )
-        )
-    return reading
 
 
 def _costs(
@@ -203,14 +194,15 @@ def _less(whole: int | None, part: int | None) -> int | None:
     return None if whole is None or part is None else whole - part
 
 
-def _best_layer(found: Findings, choices: np.ndarray, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _best_layer(
+    found: Findings, resampled: np.ndarray, choices: np.ndarray, costs: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     name = found.layers[found.best]
-    accuracy = float(found.accuracies[found.best])
-    low, high = wilson(accuracy * found.correct.shape[1], found.correct.shape[1])
+    low, high = found.accuracy_interval(found.best, resampled)
     share = float((choices == found.best).mean())
     return {
         "layer": name,
-        "accuracy": accuracy,
+        "accuracy": float(found.accuracies[found.best]),
         "low": low,
         "high": high,
         "choice_share": share,  # of the resamples of the held-out rows, those that choose this layer
@@ -233,6 +225,31 @@ def _layers(subject: Subject, found: Findings) -> list[dict[str, Any]]:
 def _counted(name: str, value: float | None) -> float | int | None:
     """Ranks are counts; the JSON object shows them without a decimal point."""
     return int(value) if value is not None and name.startswith("numerical_rank") else value
+
+
+def _control(control: Control | None) -> dict[str, Any] | None:
+    """What the untrained network showed: metrics of the set that `layers` has, probes of all sets."""
+    if control is None:
+        return None
+    own = next((found for found in control.findings if found.role == "id"), control.findings[0])
+    kept = {"name", "index", *METRICS}
+    return {
+        "weights": control.subject.weights,
+        "layers": [
+            {name: value for name, value in layer.items() if name in kept}
+            for layer in _layers(control.subject, own)
+        ],
+        "probes": [
+            _probe(found, name, seed)
+            for found in control.findings
+            for name, seed in found.probes
+            if name != INPUT
+        ],
+    }
+
+
+def _control_warnings(control: Control | None) -> list[str]:
+    return [f"the untrained network: {line}" for line in _noted(control.findings)] if control else []
 
 
 def _model(subject: Subject) -> dict[str, Any]:
@@ -283,7 +300,9 @@ def _network_accuracy(own: Findings | None) -> dict[str, Any]:
 def _at_chance(best_layer: dict[str, Any], findings: list[Findings]) -> list[str]:
     """Keys of the sets on which even the layer to take is not surely better than guessing."""
     chances = {found.dataset.key: 1 / len(found.dataset.class_names) for found in findings}
-    return [key for key, best in best_layer.items() if best["low"] <= chances[key]]
+    keys = [key for key, best in best_layer.items() if best["low"] <= chances[key]]
+    drawn = {f.dataset.draw_of for f in findings if f.dataset.draw_of and f.dataset.key in keys}
+    return [*keys, *sorted(drawn)]
 
 
 def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
@@ -365,7 +384,7 @@ def _health(found: Findings) -> list[str | None]:
     by_layer = dict(zip(found.layers, found.accuracies.tolist(), strict=True))
     dead = {name: values.get("dead_features") for name, values in found.metrics.items()}
     both = [row for row, _ in (*found.equal, *found.like)]
-    right = found.correct[-1]
+    right = found.correct[:, -1].mean(axis=0)
     rest = float(np.delete(right, both).mean()) if len(both) < test else None
     return [
         health.at_chance(key, by_layer, found.layers[found.best], test, len(dataset.class_names), kind),

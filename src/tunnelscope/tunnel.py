@@ -2,13 +2,13 @@
 
 Layers are positions 0 … N−1 in here (N read points, the last one before the classifier); names and
 counting from 1 are the caller's. `correct` is a matrix (layers, test images) of 1 where a layer's
-probe is right and 0 where it is wrong (shares when several probe seeds are averaged).
+probe is right and 0 where it is wrong; of several probe seeds one such matrix a seed.
 
 Sources: Masarczyk et al. 2023 (start); Harun et al. 2024, section 3.1 and appendix A.8 (r, ρ, A,
 the bands).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ Array = NDArray[np.floating]
 
 BANDS = ((0.95, "negligible"), (0.90, "weak"), (0.80, "medium"))  # Harun et al. 2024, section 4.1.1
 
+MATCHED = 10  # depths at which networks of different depth are compared
+
 TIE = 1e-12  # an accuracy that equals the threshold reaches it, whatever rounding says
 MOST_UNDEFINED = 0.05  # share of resamples without a value up to which the others still give an interval
 COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
@@ -25,7 +27,7 @@ COUNTS_AT_ONCE = 20_000_000  # of the bootstrap, 8 bytes each
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its bootstrap 95 % interval over test images; None where it is undefined."""
+    """A number with its bootstrap 95 % interval (test images, probe seeds); None where it is undefined."""
 
     value: float | None
     low: float | None
@@ -86,11 +88,36 @@ def paired_errors(right: Array) -> Array:
     return np.sqrt(np.square(right - right[-1]).sum(axis=1)) / max(right.shape[1], 1)
 
 
-def resampled_choices(right: Array, losses: Array, generator: np.random.Generator, resamples: int) -> Array:
-    """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions."""
-    errors = paired_errors(right)
-    accuracies = resampled_accuracies(right, generator, resamples)
-    return np.array([choose_layer(row, losses, errors) for row in accuracies])
+def resampled_choices(
+    right: Sequence[Array],
+    losses: Array,
+    generator: np.random.Generator,
+    resamples: int,
+    shares: Array | None = None,
+) -> NDArray[np.intp]:
+    """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions.
+
+    Args:
+        right: one matrix (layers, rows) a probe seed; their rows differ, so they are drawn apart.
+        losses: of each layer, (layers,).
+        shares: of each seed in each resample (`resampled_shares`); equal ones where it is left out.
+    """
+    errors = paired_errors(np.concatenate(right, axis=1))
+    if shares is None:
+        shares = np.full((resamples, len(right)), 1 / len(right))
+    of_seeds = np.stack([resampled_accuracies(part[None], generator, resamples) for part in right])
+    accuracies = np.einsum("rs,srl->rl", shares, of_seeds)
+    return np.array([choose_layer(row, losses, errors) for row in accuracies], dtype=np.intp)
+
+
+def matched_layers(layers: int, count: int = MATCHED) -> NDArray[np.intp]:
+    """Positions of the layers nearest to the depths 1/count, 2/count … 1, ascending, each once.
+
+    The depth of position p is (p + 1) / layers. Of two layers equally near the later one is taken; a network
+    of fewer than `count` layers gives all it has.
+    """
+    places = (2 * layers * np.arange(1, count + 1) + count) // (2 * count)  # rounded in whole numbers
+    return np.unique(np.maximum(places, 1)) - 1
 
 
 def ood_start(accuracies: Array) -> int | None:
@@ -116,19 +143,43 @@ def band(mean_retained: float) -> str:
     return next((name for least, name in BANDS if mean_retained >= least), "strong")
 
 
-def resampled_accuracies(correct: Array, generator: np.random.Generator, resamples: int = 1000) -> Array:
+def is_beyond_noise(kept: Estimate) -> bool:
+    """Whether an accuracy retained is surely below 1: the rule by which a tunnel is claimed.
+
+    `band` names how large a fall is, this whether there is one at all; false where r has no interval.
+    """
+    return kept.high is not None and kept.high < 1
+
+
+def resampled_shares(count: int, generator: np.random.Generator, resamples: int = 1000) -> Array:
+    """Share of each of `count` probe seeds, or draws, in bootstrap samples of them, (resamples, count)."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+
+
+def resampled_accuracies(
+    correct: Array, generator: np.random.Generator, resamples: int = 1000, shares: Array | None = None
+) -> Array:
     """Accuracies of all layers on bootstrap samples of the test images, (resamples, layers).
 
-    Every layer sees the same resample, so that differences between layers keep their pairing.
+    Every layer and every seed sees the same resample, so that differences between layers keep their pairing.
+
+    Args:
+        correct: one matrix (layers, images) a probe seed, (seeds, layers, images).
+        shares: of each seed in each resample (`resampled_shares`); equal ones where it is left out.
     """
-    images = correct.shape[1]
-    accuracies = np.empty((resamples, len(correct)), dtype=np.float64)
+    seeds, layers, images = correct.shape
+    if shares is None:
+        shares = np.full((resamples, seeds), 1 / seeds)
+    accuracies = np.empty((resamples, layers), dtype=np.float64)
     step = max(1, COUNTS_AT_ONCE // images)
-    transposed = correct.T.astype(np.float32)
+    transposed = correct.reshape(-1, images).T.astype(np.float32)
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
         counts = generator.multinomial(images, np.full(images, 1 / images), size=size)
-        accuracies[first : first + size] = counts.astype(np.float32) @ transposed / images
+        of_seeds = (counts.astype(np.float32) @ transposed / images).reshape(size, seeds, layers)
+        accuracies[first : first + size] = np.einsum(
+            "rs,rsl->rl", shares[first : first + size], of_seeds.astype(np.float64)
+        )
     return accuracies
 
 
@@ -147,6 +198,17 @@ def estimate(value: float, resamples: Array) -> Estimate:
         return Estimate(None, None, None)
     low, high = interval(resamples)
     return Estimate(float(value), low, high)
+
+
+def pooled(values: Array, resampled: Array, generator: np.random.Generator) -> Estimate:
+    """The mean of a reading over several draws of classes; its interval holds draws and test rows.
+
+    Args:
+        values: of each draw, (draws,).
+        resampled: the same on bootstrap samples of the rows, (draws, resamples).
+    """
+    shares = resampled_shares(len(values), generator, resampled.shape[1])
+    return estimate(float(values.mean()), np.einsum("rd,dr->r", shares, resampled))
 
 
 def over_resamples(statistic: Callable[..., float], *resampled: Array) -> Array:

@@ -15,8 +15,8 @@ def verdict(
 ) -> str:
     """Two sentences: where the tunnel starts, and what the layers after it cost on other data.
 
-    A fall on other data is claimed only where the interval of r lies below 1; nothing is claimed on
-    sets whose probes are at chance.
+    A fall on other data is claimed only where the interval of r lies below 1 (`is_beyond_noise`); nothing
+    is claimed on sets whose probes are at chance.
 
     Args:
         tunnel, best_layer, layers: as in the JSON object.
@@ -55,20 +55,32 @@ def _about_other_data(
 ) -> str:
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
-    readable = {key: reading["retained"] for key, reading in tunnel["ood"].items() if key not in at_chance}
-    unreadable = f"the probes on {listed(sorted(set(tunnel['ood']) & set(at_chance)))} are at chance"
+    asked = {key: reading for key, reading in tunnel["ood"].items() if not reading.get("draw_of")}
+    readable = {key: reading for key, reading in asked.items() if key not in at_chance}
+    unreadable = f"the probes on {listed(sorted(set(asked) & set(at_chance)))} are at chance"
     if not readable:
         return f"What the layers after it cost on other data cannot be read: {unreadable}."
     last = layers[-1]["name"]
-    kept = listed([f"{percent(r)} on {key} ({_take(best_layer[key], last)})" for key, r in readable.items()])
-    fallen = sum(r["high"] is not None and r["high"] < 1 for r in readable.values())
+    kept = listed(
+        [
+            f"{percent(reading['retained'])} on {key} ({_about_layer(key, reading, best_layer, last)})"
+            for key, reading in readable.items()
+        ]
+    )
+    fallen = sum(reading["is_beyond_noise"] for reading in readable.values())
     sure = "beyond" if fallen == len(readable) else f"on {fallen} of {len(readable)} sets beyond"
     strength = f"{_strength(tunnel['band'])}, {sure}" if fallen else "no tunnel beyond"
-    rest = f"; {unreadable}" if len(readable) < len(tunnel["ood"]) else ""
+    rest = f"; {unreadable}" if len(readable) < len(asked) else ""
     return (
         f"Of the best layer's accuracy on other data the last layer keeps {kept}: {strength} the sampling "
         f"error{rest}."
     )
+
+
+def _about_layer(key: str, reading: dict[str, Any], best_layer: dict[str, Any], last: str) -> str:
+    """The layer to take; of several draws of classes, which have one each, how many they are."""
+    draws = reading.get("draws")
+    return f"mean of {len(draws)} draws of classes" if draws else _take(best_layer[key], last)
 
 
 def _take(best: dict[str, Any], last: str) -> str:

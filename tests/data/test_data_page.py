@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planted_pages import stand_in_for_the_hub, write_data
 
-from tunnelscope.data import load_data
+from tunnelscope.data import load_draws
 from tunnelscope.data.query import Options
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
@@ -28,7 +28,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_example_can_be_read(data, source):
-    loaded = load_data(source)
+    loaded = load_draws(source)[-1]
     assert len(loaded.train) > 0
     assert len(loaded.test) > 0
     assert loaded.train.images[0] is not None

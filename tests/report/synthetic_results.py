@@ -134,9 +134,11 @@ def run_object(names, sets, accuracies, *, run, warnings) -> dict[str, Any]:
             ood[key] = {
                 "retained": measured(retained, 0.02),
                 "retained_paper": retained,
+                "retained_matched": measured(retained + 0.01, 0.02),
                 "pearson": measured(0.42, 0.1) if id_set else None,
                 "alignment": measured(0.31, 0.02) if id_set else None,
                 "band": "strong" if retained < 0.8 else "medium",
+                "is_beyond_noise": retained + 0.02 < 1,
                 "start": names[place] if place < count - 1 else None,
                 "best_layer": best[key],
             }
@@ -245,3 +247,14 @@ def run_object(names, sets, accuracies, *, run, warnings) -> dict[str, Any]:
         "seeds": {"seed": 0},
         "fingerprints": {"model": "9f" * 32, "data": {key: "a1" * 32 for key, _ in sets}},
     }
+
+
+def with_control(table: pd.DataFrame, run: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The same results beside the untrained network: every accuracy 0.1 lower, every measure doubled."""
+    drawn = table[table["layer"].notna() & (table["quantity"] != "cka")].assign(weights="random (seed 0)")
+    is_accuracy = drawn["quantity"] == "probe_accuracy"
+    drawn["value"] = drawn["value"].where(is_accuracy, 2 * drawn["value"])
+    for name in ("value", "low", "high"):
+        drawn[name] = drawn[name].where(~is_accuracy, drawn[name] - 0.1)
+    control = {"weights": "random (seed 0)", "layers": [], "probes": []}
+    return pd.concat([table, drawn], ignore_index=True), run | {"control": control}

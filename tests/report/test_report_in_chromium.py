@@ -6,7 +6,7 @@ import json
 
 import pytest
 from browser import PROGRAM, Browser
-from synthetic_results import synthetic_results
+from synthetic_results import synthetic_results, with_control
 
 from tunnelscope import report
 from tunnelscope.report.theme import TOKENS
@@ -29,6 +29,7 @@ CASES = {
     "hostile": lambda: synthetic_results(
         [HOSTILE, "a & b", "`${1}`"], id_set=HOSTILE, ood_sets=("<!-- <b>",)
     ),
+    "control": lambda: with_control(*synthetic_results(["a", "b", "c", "d"], ood_sets=("more",))),
     "nulls": lambda: with_nulls(*synthetic_results(["a", "b", "c"])),
 }
 MARKS = """Object.fromEntries([...document.querySelectorAll(".chart")].map((place) => {
@@ -143,6 +144,21 @@ def test_click_in_a_legend_switches_a_set_off_in_every_figure_and_on_again(brows
     texts = '[...document.querySelectorAll(".chart svg text")]'
     browser.wait(f"{texts}.every((text) => text.getAttribute('fill') !== '{TOKENS['light'].ink}')")
     assert set(browser.run(SHOWN).values()) == {"digits"}
+    assert errors(browser) == []
+
+
+def test_the_untrained_lines_go_and_come_with_their_set(browser, pages):
+    dashed = """Object.fromEntries([...document.querySelectorAll(".chart")].map((place) =>
+      [place.dataset.figure, place.querySelectorAll(".mark-line path[stroke-dasharray='5,4']").length]))"""
+    browser.look()
+    browser.open(pages("control"))
+    every = browser.run(dashed)
+    assert every.pop("cka") == 0
+    assert set(every.values()) == {2}
+    legend = 'document.querySelectorAll("[data-figure=effective_rank] .role-legend-label text")[1]'
+    browser.click(*place_of(browser, legend))
+    browser.wait(f'{dashed}["accuracy"] === 1 && {dashed}["effective_rank"] === 1')
+    assert "measured against it" in browser.run("document.body.innerText").replace("\n", " ")
     assert errors(browser) == []
 
 

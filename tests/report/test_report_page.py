@@ -7,8 +7,9 @@ from synthetic_results import synthetic_results
 
 from tunnelscope import report
 from tunnelscope.errors import RequestError
-from tunnelscope.report.facts import ood_rows
+from tunnelscope.report.facts import key_figures, ood_rows
 from tunnelscope.report.page import packed, render_page, script_json, script_safe
+from tunnelscope.report.tidy import shared_frame
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -89,12 +90,13 @@ def test_page_holds_its_parts_in_order(plain_page):
 def test_key_figures_and_readings_are_those_of_run():
     table, run = synthetic_results()
     run["tunnel"]["ood"]["gtsrb"] |= {"retained": {"value": 0.5, "low": 0.45, "high": 0.55}, "band": "strong"}
+    run["tunnel"]["ood"]["gtsrb"] |= {"retained_matched": {"value": 0.53, "low": 0.5, "high": 0.57}}
     run["best_layer"]["gtsrb"] |= {"layer": "layer1.3", "accuracy": 0.123, "low": 0.1, "high": 0.15}
     run["model"] |= {"parameters": 1000, "flops": 2000}
     run["best_layer"]["gtsrb"] |= {"parameters_saved": 870, "flops_saved": 1300, "milliseconds_saved": 1.94}
     text = Words(render_page(table, run)).text
     assert "14 of 28" in text
-    assert "gtsrb 50 % 45–55 % strong 0.42 0.32 to 0.52" in text
+    assert "gtsrb 50 % 45–55 % 53 % 50–57 % strong 0.42 0.32 to 0.52" in text
     assert "gtsrb OOD layer1.3 layer 5 12.3 % 10.0–15.0 % 87 % 65 % 1.9 ms" in text
 
 
@@ -109,8 +111,38 @@ def test_key_figures_and_readings_are_those_of_run():
 )
 def test_a_fall_on_ood_data_is_told_only_where_r_is_surely_below_one(retained, told):
     _, run = synthetic_results()
-    run["tunnel"]["ood"]["gtsrb"] |= {"retained": retained, "start": "layer1.3"}
+    is_sure = retained["high"] is not None and retained["high"] < 1
+    run["tunnel"]["ood"]["gtsrb"] |= {"retained": retained, "start": "layer1.3", "is_beyond_noise": is_sure}
     assert next(row for row in ood_rows(run) if row["key"] == "gtsrb")["falls_after"] == told
+
+
+def test_the_band_is_doubted_where_the_fall_is_within_its_interval():
+    _, run = synthetic_results()
+    reading = run["tunnel"]["ood"]["gtsrb"]
+    for band, is_sure, told in [
+        ("weak", True, "weak"),
+        ("weak", False, "weak, not sure"),
+        ("negligible", False, "negligible"),
+    ]:
+        reading |= {"band": band, "is_beyond_noise": is_sure}
+        assert next(row for row in ood_rows(run) if row["key"] == "gtsrb")["band"] == told
+
+
+@pytest.mark.parametrize(
+    ("sure", "value", "detail"),
+    [
+        ((True, True), "strong", "beyond the sampling error on 2 of 2"),
+        ((True, False), "strong", "beyond the sampling error on 1 of 2"),
+        ((False, False), "no sure tunnel", "within the sampling error"),
+    ],
+)
+def test_the_strength_is_claimed_only_beyond_the_noise(sure, value, detail):
+    table, run = synthetic_results()
+    for entry, is_sure in zip(run["tunnel"]["ood"].values(), sure, strict=True):
+        entry["is_beyond_noise"] = is_sure
+    strength = key_figures(run, shared_frame(table, run))[2]
+    assert strength.value == value
+    assert strength.detail.endswith(detail)
 
 
 def test_page_reaches_for_no_network(plain_page):

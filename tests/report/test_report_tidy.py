@@ -45,6 +45,17 @@ def test_seeds_become_a_mean_with_the_outermost_interval():
     assert rows[["value", "low", "high"]].to_numpy() == pytest.approx(np.array([[0.7, 0.5, 0.85]]))
 
 
+def test_a_mean_over_seeds_takes_the_interval_that_holds_them():
+    table, run = synthetic_results(["a", "b"], ood_sets=())
+    one = table[table["quantity"] == "probe_accuracy"].assign(value=0.6, low=0.5, high=0.7)
+    mean = one[one["layer"] == "b"].assign(quantity="probe_accuracy_mean", value=0.7, low=0.4, high=0.9)
+    again = one.assign(seed=1, value=0.8, low=0.75, high=0.85)
+    rows = by_layer(pd.concat([one, again, mean]), "probe_accuracy", shared_frame(table, run))
+    ends = dict(zip(rows["layer"], rows[["low", "high"]].to_numpy().tolist(), strict=True))
+    assert ends == {"input": [0.5, 0.85], "a": [0.5, 0.85], "b": [0.4, 0.9]}
+    assert rows["value"].to_numpy() == pytest.approx(np.full(3, 0.7))
+
+
 def test_test_rows_are_taken_where_both_splits_were_read():
     table, run = synthetic_results(["a", "b"], ood_sets=())
     twice = pd.concat([table, table[table["quantity"] == "twonn"].assign(split="train", value=-1.0)])

@@ -19,6 +19,11 @@ from tunnelscope.cli.output import columns, echo_error, print_scan
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
 @options.together(options.probe, options.seeds, options.tolerance)
+@click.option(
+    "--control",
+    is_flag=True,
+    help="Scan the same network untrained beside it, to measure compression against.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: rows, memory, disk, time.")
 @options.together(
     options.max_samples,

@@ -5,7 +5,7 @@ from tunnelscope.data.corrupt import Skipped, leave_out
 from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
 from tunnelscope.data.duplicates import Prints, as_digests, equal_pairs, like_pairs, load_prints, thumbnails
 from tunnelscope.data.images import ChosenImages, place_of
-from tunnelscope.data.load import load_data, unique_keys
+from tunnelscope.data.load import load_data, load_draws, unique_keys
 from tunnelscope.data.loader import batches, image_shape
 from tunnelscope.data.text import Tokenisation, token_batches
 from tunnelscope.data.transforms import Preprocessing, preprocess
@@ -28,6 +28,7 @@ __all__ = [
     "leave_out",
     "like_pairs",
     "load_data",
+    "load_draws",
     "load_prints",
     "place_of",
     "preprocess",

@@ -8,7 +8,7 @@ from tunnelscope.data.classes import check_classes
 from tunnelscope.data.dataset import DataSet, Split
 from tunnelscope.data.images import ChosenImages, ResizedImages
 from tunnelscope.data.labelled import Labelled, Part, canonical
-from tunnelscope.data.query import Options, choose_classes
+from tunnelscope.data.query import RANDOM, Options, choose_classes
 from tunnelscope.data.rows import balanced_rows, first_rows, split_groups, split_rows
 from tunnelscope.errors import RequestError
 
@@ -20,10 +20,13 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
         RequestError: an unknown class, fewer than 2 classes left to fit, or an empty split.
     """
     names, notes, warnings = labelled.class_names, list(labelled.notes), []
-    chosen = choose_classes(options.classes, names, key) if options.classes else list(range(len(names)))
+    chosen = list(range(len(names)))
+    if options.classes:
+        chosen = choose_classes(options.classes, names, key, seed, options.draw or 1)
     if len(chosen) < len(names):
         shown = ", ".join(names[index] for index in chosen[:10]) + (", …" if len(chosen) > 10 else "")
-        notes.append(f"classes: {len(chosen)} of {len(names)} ({shown})")
+        drawn = f", draw {options.draw or 1}, seed {seed}" if RANDOM.fullmatch(options.classes[0]) else ""
+        notes.append(f"classes: {len(chosen)} of {len(names)} ({shown}){drawn}")
     new_label = np.full(len(names), -1, dtype=np.int64)
     new_label[chosen] = np.arange(len(chosen))
 

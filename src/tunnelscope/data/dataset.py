@@ -77,6 +77,8 @@ class DataSet:
         stamp: changes whenever the files that the set comes from do, or what was chosen of them; empty for
             data in memory and from a hub.
         warnings: what makes the accuracies read on it doubtful; shown, and kept with the results.
+        draw: which of several draws of its classes it is, counted from 1; 0 where there are none.
+        draw_of: the key that its draws share in a scan; empty where there are none.
     """
 
     key: str
@@ -89,6 +91,8 @@ class DataSet:
     source_classes: int = 0
     warnings: tuple[str, ...] = ()
     stamp: str = ""
+    draw: int = 0
+    draw_of: str = ""
 
 
 class Fingerprint:

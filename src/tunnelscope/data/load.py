@@ -18,7 +18,7 @@ from tunnelscope.data.dataset import DataSet
 from tunnelscope.data.labelled import Labelled, choose_roles, group_shards
 from tunnelscope.data.listing import Listing
 from tunnelscope.data.patterns import is_pattern, matching_files
-from tunnelscope.data.query import Options, parse_query, positive
+from tunnelscope.data.query import Options, one_draw, parse_query, positive
 from tunnelscope.data.stamp import stamp_of
 from tunnelscope.data.tables import read_tables
 from tunnelscope.errors import RequestError
@@ -86,6 +86,23 @@ def load_data(
     return _load_memory(source, defaults, int(seed))
 
 
+def load_draws(source: Any, **settings: Any) -> list[DataSet]:
+    """Load a set, or each of the draws of its classes that `draws=` in its query asks for.
+
+    Args:
+        source, settings: as for `load_data`.
+    """
+    if not isinstance(source, (str, Path)):
+        return [load_data(source, **settings)]
+    location, query = _parted(str(source))
+    draws = parse_query(query, str(source)).draws
+    if draws is None:
+        return [load_data(source, **settings)]
+    numbers = range(1, draws + 1)
+    drawn = [load_data(f"{location}?{one_draw(query, number)}", **settings) for number in numbers]
+    return [replace(one, draw=number) for number, one in zip(numbers, drawn, strict=True)]
+
+
 def unique_keys(data_sets: Sequence[DataSet]) -> list[DataSet]:
     """Return the sets with keys that differ: the second `cifar10` becomes `cifar10-2`."""
     given = {data.key for data in data_sets}
@@ -113,10 +130,12 @@ def _load_memory(source: Any, options: Options, seed: int) -> DataSet:
 
 
 def _load_named(source: str, defaults: Options, seed: int, announce: Callable[[str], None] | None) -> DataSet:
-    location, query = source, ""
-    if not _exists(_as_path(source)):
-        location, _, query = source.partition("?")
+    location, query = _parted(source)
     options = parse_query(query, source)
+    if options.draws:
+        raise RequestError(
+            f"{source}: draws= makes several sets, as only --ood of a scan takes; write draw=1 for the first"
+        )
     for name in ("label", "image", "max_samples"):
         if getattr(options, name) is None:
             options = replace(options, **{name: getattr(defaults, name)})
@@ -144,6 +163,14 @@ def _load_named(source: str, defaults: Options, seed: int, announce: Callable[[s
     is_here = _exists(path) or is_pattern(location)
     stamp = stamp_of(path, f"{options} {seed}") if is_here else ""
     return replace(assemble(labelled, key, source, options, seed), stamp=stamp)
+
+
+def _parted(source: str) -> tuple[str, str]:
+    """Where a source lies, and its query."""
+    if _exists(_as_path(source)):
+        return source, ""
+    location, _, query = source.partition("?")
+    return location, query
 
 
 def _read_path(path: Path, options: Options, key: str, listed: Listing) -> Labelled:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from urllib.parse import unquote
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.randomness import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class Options:
     config: str | None = None
     group: str | None = None
     max_length: int | None = None
+    draws: int | None = None
+    draw: int | None = None
 
 
+RANDOM = re.compile(r"random:(\d+)")  # so many classes drawn with the seed
 _NAMES = tuple(field.name for field in fields(Options))
 
 
@@ -49,11 +53,18 @@ def parse_query(query: str, source: str) -> Options:
             raise RequestError(f"{source}: {name}= has no value; write {name}=VALUE or leave it out")
         if name in ("split", "classes"):
             values[name] = tuple(unquote(part).strip() for part in text.split(",") if part.strip())
-        elif name in ("per_class", "max_samples", "size", "max_length"):
+        elif name in ("per_class", "max_samples", "size", "max_length", "draws", "draw"):
             values[name] = positive(name, unquote(text))
         else:
             values[name] = unquote(text)
     options = Options(**values)  # type: ignore[arg-type]
+    is_random = any(RANDOM.fullmatch(token) for token in options.classes)
+    if (options.draws or options.draw) and not is_random:
+        raise RequestError(f"{source}: draws= and draw= are of random classes; write classes=random:10 too")
+    if options.draws == 1:
+        raise RequestError(f"{source}: draws=1 is a single draw; leave it out, or ask for several")
+    if options.draws and options.draw:
+        raise RequestError(f"{source}: draws= is how many, draw= is one of them; give one of the two")
     if len(options.split) > 2 or len(set(options.split)) < len(options.split):
         raise RequestError(
             f"{source}: split= takes one name, or two different ones: fit on the first, read on the second"
@@ -69,8 +80,18 @@ def positive(name: str, value: object) -> int:
     return int(text)
 
 
-def choose_classes(wanted: Sequence[str], names: Sequence[str], key: str) -> list[int]:
+def one_draw(query: str, number: int) -> str:
+    """The query of one of the draws that a query with `draws=` asks for."""
+    items = [item for item in query.split("&") if item and not item.startswith("draws=")]
+    return "&".join([*items, f"draw={number}"])
+
+
+def choose_classes(
+    wanted: Sequence[str], names: Sequence[str], key: str, seed: int = 0, draw: int = 1
+) -> list[int]:
     """Return the class numbers that names, numbers and ranges such as `0-4` mean, ascending, each once.
+
+    `random:10`, alone, draws ten with the seed; another `draw` gives ten others.
 
     An exact name comes first. Where all names are whole numbers (digits), numbers and ranges mean the names.
 
@@ -82,6 +103,8 @@ def choose_classes(wanted: Sequence[str], names: Sequence[str], key: str) -> lis
         by_number = {int(name): index for index, name in enumerate(names)}
     else:
         by_number = {index: index for index in range(len(names))}
+    if len(wanted) == 1 and wanted[0] not in by_name and (random := RANDOM.fullmatch(wanted[0])):
+        return _drawn(int(random[1]), names, key, seed, draw)
     chosen: set[int] = set()
     for token in wanted:
         if token in by_name:
@@ -89,6 +112,15 @@ def choose_classes(wanted: Sequence[str], names: Sequence[str], key: str) -> lis
         else:
             chosen.update(_numbered(token, by_number, names, key))
     return sorted(chosen)
+
+
+def _drawn(count: int, names: Sequence[str], key: str, seed: int, draw: int) -> list[int]:
+    if not 2 <= count < len(names):
+        raise RequestError(
+            f"classes=random:{count}: {key} has {len(names)} classes; draw 2 to {len(names) - 1} of them"
+        )
+    order = numpy_generator(seed, f"data/classes/{draw}").permutation(len(names))
+    return sorted(int(index) for index in order[:count])
 
 
 def _numbered(token: str, by_number: dict[int, int], names: Sequence[str], key: str) -> list[int]:

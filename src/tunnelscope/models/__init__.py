@@ -2,5 +2,6 @@
 
 from tunnelscope.models.load import load_network
 from tunnelscope.models.network import Network
+from tunnelscope.models.untrained import untrained
 
-__all__ = ["Network", "load_network"]
+__all__ = ["Network", "load_network", "untrained"]

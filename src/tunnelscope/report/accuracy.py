@@ -47,13 +47,16 @@ def accuracy_chart(
         .mark_line(strokeDash=[2, 3], strokeWidth=1.25, opacity=0.7)
         .encode(color=colour)
     )
+    shows = {"accuracy": "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
+    if frame.control is not None:
+        shows["untrained"] = "isValid(row.untrained) ? format(row.untrained, '.1%') : '–'"
     points = (
         base.mark_point(filled=True, opacity=1)
         .encode(
             color=colour,
             shape=shape,
             size=alt.condition(hover, alt.value(110), alt.value(alt.ExprRef("dot"))),
-            tooltip=parts.tooltip({"accuracy": "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}),
+            tooltip=parts.tooltip(shows),
         )
         .add_params(hover)
     )
@@ -61,6 +64,7 @@ def accuracy_chart(
         *parts.tunnel_marks(frame),
         *network_marks(network_accuracy),
         parts.interval_marks(layers, frame, colour),
+        *parts.untrained_marks(layers, frame, colour),
         from_pixels,
         lines,
         points,
@@ -71,7 +75,8 @@ def accuracy_chart(
 
 def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[float]:
     """Ends of the accuracy axis: from 0, or from the ten per cent below everything when all is high."""
-    values = tidy[["accuracy", "low", "high"]].to_numpy(dtype=float).ravel().tolist()
+    shown = [name for name in ("accuracy", "low", "high", "untrained") if name in tidy]
+    values = tidy[shown].to_numpy(dtype=float).ravel().tolist()
     values = [value for value in [*values, network_accuracy] if value is not None and not math.isnan(value)]
     if not values:
         return [0.0, 1.0]

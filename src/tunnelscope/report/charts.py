@@ -38,7 +38,7 @@ def depth_chart(
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
     y = (
-        log_axis(tidy["value"].tolist(), title)
+        log_axis([*tidy["value"], *(tidy["untrained"].dropna() if "untrained" in tidy else ())], title)
         if log
         else alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5))
     )
@@ -50,16 +50,20 @@ def depth_chart(
         base = base.transform_filter(f"datum.{chooser[0]} == {choice.name}")
     base = base.transform_filter(sets)
     lines = base.mark_line().encode(strokeWidth=parts.line_width()).add_params(sets)
+    shows = {title: f"format(row.value, '{number_format}')"}
+    if frame.control is not None:
+        shows["untrained"] = f"isValid(row.untrained) ? format(row.untrained, '{number_format}') : '–'"
     points = (
         base.mark_point(filled=True, opacity=1)
         .encode(
             shape=shape,
             size=alt.condition(hover, alt.value(110), alt.value(alt.ExprRef("dot"))),
-            tooltip=parts.tooltip({title: f"format(row.value, '{number_format}')"}),
+            tooltip=parts.tooltip(shows),
         )
         .add_params(hover)
     )
-    return parts.layered([*parts.tunnel_marks(frame), lines, points], tidy, height, params)
+    untrained = parts.untrained_marks(base, frame, colour)
+    return parts.layered([*parts.tunnel_marks(frame), *untrained, lines, points], tidy, height, params)
 
 
 def log_axis(values: list[float], title: str) -> alt.Y:

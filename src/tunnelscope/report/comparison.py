@@ -98,7 +98,7 @@ def by_run(frames: dict[str, pd.DataFrame], runs: dict[str, dict[str, Any]], qua
     for label, frame in frames.items():
         shared = shared_frame(frame, runs[label])
         rows = by_layer(frame, quantity, shared)
-        rows = rows.loc[rows["layer_index"] > 0]
+        rows = rows.loc[rows["layer_index"] > 0].drop(columns="untrained", errors="ignore")
         parts.append(rows.assign(run=label, depth_fraction=rows["layer_index"] / shared.count))
     return pd.concat(parts, ignore_index=True)
 

@@ -62,15 +62,17 @@ def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFi
 
 
 def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
-    sets = (tunnel.get("ood") or {}).values()
+    sets = [entry for entry in (tunnel.get("ood") or {}).values() if not entry.get("draw_of")]
     kept = [number((entry.get("retained") or {}).get("value")) for entry in sets]
     kept = [value for value in kept if value is not None]
     if not kept or not tunnel.get("band"):
         return KeyFigure("Strength of the tunnel", "not known", "it is read on OOD sets" if not kept else "")
     mean = words.percent(sum(kept) / len(kept), 0)
     over = "the OOD set" if len(kept) == 1 else f"{len(kept)} OOD sets"
-    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}"
-    return KeyFigure("Strength of the tunnel", str(tunnel["band"]), detail)
+    fallen = sum(bool(entry.get("is_beyond_noise")) for entry in sets)
+    sure = f"beyond the sampling error on {fallen} of {len(kept)}" if fallen else "within the sampling error"
+    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}, {sure}"
+    return KeyFigure("Strength of the tunnel", str(tunnel["band"]) if fallen else "no sure tunnel", detail)
 
 
 def accuracy_figure(run: dict[str, Any]) -> KeyFigure:
@@ -87,13 +89,19 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     """The readings of the tunnel on each OOD set: r, band, ρ, A, and the start read on that set."""
     rows = []
     for key, entry in ((run.get("tunnel") or {}).get("ood") or {}).items():
-        readings = {name: entry.get(name) or {} for name in ("retained", "pearson", "alignment")}
+        if entry.get("draw_of"):
+            continue  # the row of the draws together stands for it
+        names = ("retained", "retained_matched", "pearson", "alignment")
+        readings = {name: entry.get(name) or {} for name in names}
         rows.append(
             {
                 "key": key,
+                "draws": f"mean of {len(entry['draws'])} draws" if entry.get("draws") else "",
                 "retained": words.percent(readings["retained"].get("value"), 0),
                 "retained_range": words.percent_range(readings["retained"], 0),
-                "band": entry.get("band") or words.UNKNOWN,
+                "matched": words.percent(readings["retained_matched"].get("value"), 0),
+                "matched_range": words.percent_range(readings["retained_matched"], 0),
+                "band": band_words(entry),
                 "pearson": words.decimal(readings["pearson"].get("value")),
                 "pearson_range": words.decimal_range(readings["pearson"]),
                 "alignment": words.decimal(readings["alignment"].get("value")),
@@ -104,15 +112,21 @@ def ood_rows(run: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def band_words(entry: Mapping[str, Any]) -> str:
+    """How strong the tunnel is on an OOD set, doubted where r's interval reaches 1."""
+    band = str(entry.get("band") or words.UNKNOWN)
+    is_claim = band not in ("negligible", words.UNKNOWN)
+    return f"{band}, not sure" if is_claim and not entry.get("is_beyond_noise") else band
+
+
 def falls_after(entry: Mapping[str, Any]) -> str:
     """Where accuracy on an OOD set falls: its highest layer, told where all of r's interval lies below 1.
 
     The highest of many layers lies above the last one by chance alone, so elsewhere it says nothing.
     """
-    high = number((entry.get("retained") or {}).get("high"))
-    if high is not None and high >= 1:
-        return "no sure fall"
-    return (entry.get("start") if high is not None else None) or words.UNKNOWN
+    if number((entry.get("retained") or {}).get("high")) is None:
+        return words.UNKNOWN
+    return (entry.get("start") or words.UNKNOWN) if entry.get("is_beyond_noise") else "no sure fall"
 
 
 SAVINGS = ("parameters", "flops", "milliseconds")  # of a best row; all unknown without a network

@@ -114,7 +114,7 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
     seeds = table.loc[table["quantity"] == "probe_accuracy", "seed"].nunique()
     if seeds > 1:
         caption += (
-            f" Lines are means over {seeds} probe seeds, bands reach from the lowest to the highest end."
+            f" Lines are means over {seeds} probe seeds; bands hold the doubt of test images and of seeds."
         )
     chart = accuracy_chart(rows, frame, own, baseline=baseline)
     return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)
@@ -166,6 +166,8 @@ def measure_figure(measure: Measure, table: pd.DataFrame, frame: Frame) -> Figur
 def above_zero(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows a log axis can show, and a note on those it cannot."""
     shown = rows.loc[rows["value"] > 0].reset_index(drop=True)
+    if "untrained" in shown:
+        shown["untrained"] = shown["untrained"].where(shown["untrained"] > 0)
     hidden = len(rows) - len(shown)
     return shown, (f"{hidden} values of 0 or less do not appear on a logarithmic axis.",) if hidden else ()
 

@@ -47,6 +47,7 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
     return render_template(
         "report.html.j2",
         figures,
+        control=frame.control,
         colours=(len(frame.sets), frame.id_set is not None),
         tables={"layers": {"columns": layers.csv_columns, "rows": layers.csv_rows}},
         name=file_name(str(run.get("run") or "scan")),

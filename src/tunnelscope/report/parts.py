@@ -126,6 +126,20 @@ def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Cha
     return chart.mark_area(opacity=0.16, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)
 
 
+def untrained_marks(base: alt.Chart, frame: Frame, colour: alt.Color) -> list[alt.Chart]:
+    """The same network untrained: a faint dashed line a data set, with one entry in the legend."""
+    if frame.control is None:
+        return []
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolSize=300, offset=52)
+    dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=["untrained"], range=[[5, 4]]), legend=legend)
+    lines = base.transform_filter("isValid(datum.untrained)").transform_calculate(line="'untrained'")
+    return [
+        lines.mark_line(strokeWidth=1.5, opacity=0.6, aria=False).encode(
+            y="untrained:Q", color=colour, strokeDash=dash
+        )
+    ]
+
+
 def tunnel_marks(frame: Frame) -> list[alt.Chart]:
     """The tunnel as a shaded stretch with its name above it, and the interval of its start as a bar."""
     if frame.start is None or frame.start >= frame.count:

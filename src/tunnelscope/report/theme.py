@@ -155,6 +155,7 @@ def _legend(tokens: Tokens) -> dict[str, Any]:
         "columnPadding": 18,
         "gradientLength": 200,
         "gradientThickness": 8,
+        "layout": {"top": {"direction": "vertical", "anchor": "start"}},  # two legends stand below each other
     }
 
 

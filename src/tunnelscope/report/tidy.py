@@ -24,6 +24,7 @@ class Frame:
 
     `names` has the layers in forward order, so `names[i - 1]` is layer i. `start` is the index of the
     extractor's last layer, `start_interval` its interval; both None when there is no tunnel to show.
+    `control` is what the column `weights` holds in rows of the same network untrained; None without them.
     """
 
     names: tuple[str, ...]
@@ -31,6 +32,7 @@ class Frame:
     id_set: str | None
     start: int | None
     start_interval: tuple[int, int] | None
+    control: str | None = None
 
     @property
     def count(self) -> int:
@@ -60,7 +62,8 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
             "these results name no layer, so there is nothing to report; scan the network again"
         )
     roles = {str(entry["key"]): entry.get("role") for entry in run.get("data") or []}
-    for key, role in table.loc[table["dataset"].notna(), ["dataset", "role"]].drop_duplicates().to_numpy():
+    of_layers = table["dataset"].notna() & table["layer"].notna()  # draws pooled have no layers
+    for key, role in table.loc[of_layers, ["dataset", "role"]].drop_duplicates().to_numpy():
         roles.setdefault(str(key), role)
     id_set = next((key for key, role in roles.items() if role == "id"), None)
     tunnel = run.get("tunnel") or {}
@@ -69,16 +72,43 @@ def shared_frame(table: pd.DataFrame, run: dict[str, Any]) -> Frame:
     ends = [place.get(name) for name in tunnel.get("start_95_interval") or []]
     interval = (ends[0], ends[1]) if start and len(ends) == 2 and ends[0] and ends[1] else None
     sets = sorted(roles, key=lambda key: key != id_set)
-    return Frame(tuple(names), tuple(sets), id_set, start, interval)
+    control = (run.get("control") or {}).get("weights")
+    return Frame(tuple(names), tuple(sets), id_set, start, interval, control)
 
 
 def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
     """One row a data set and layer: dataset, role, layer, layer_index, value, low, high.
 
-    Several seeds become their mean, with the outermost interval ends; where a quantity was read on both
+    Several seeds become their mean, with the interval of that mean where the table has one (a quantity
+    `…_mean`: over test rows and seeds), else the outermost ends; where a quantity was read on both
     splits the test rows are taken. Rows are sorted so that the ID set comes last and is drawn on top.
+    Where the results have a control there is a column `untrained` with its value at the same place.
     """
-    rows = table.loc[(table["quantity"] == quantity) & table["layer"].notna() & table["value"].notna()]
+    rows = table.loc[(table["quantity"] == quantity) & table["layer"].notna()]
+    over_seeds = table.loc[table["quantity"] == f"{quantity}_mean"]
+    if frame.control is None:
+        return with_intervals(means(rows, frame), over_seeds)
+    is_control = rows["weights"] == frame.control
+    place = ["dataset", "layer"]
+    beside = means(rows.loc[is_control & (rows["layer_index"] > 0)], frame)  # both see the same pixels
+    beside = beside.rename(columns={"value": "untrained"})[[*place, "untrained"]]
+    own = with_intervals(means(rows.loc[~is_control], frame), over_seeds)
+    return own.merge(beside, on=place, how="left")
+
+
+def with_intervals(tidy: pd.DataFrame, over_seeds: pd.DataFrame) -> pd.DataFrame:
+    """Means with the intervals that hold their seeds, where there are such."""
+    if over_seeds.empty:
+        return tidy
+    place = ["dataset", "layer"]
+    ends = over_seeds.astype({"low": float, "high": float})[[*place, "low", "high"]]
+    joined = tidy.merge(ends, on=place, how="left", suffixes=("", "_mean"))
+    return tidy.assign(**{end: joined[f"{end}_mean"].fillna(joined[end]) for end in ("low", "high")})
+
+
+def means(rows: pd.DataFrame, frame: Frame) -> pd.DataFrame:
+    """Rows of one quantity as `by_layer` gives them."""
+    rows = rows.loc[rows["value"].notna()]
     if "test" in set(rows["split"]):
         rows = rows.loc[rows["split"] == "test"]
     keys = ["dataset", "role", "layer", "layer_index"]
@@ -133,7 +163,8 @@ def ranks(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
 
 def similarities(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
     """CKA of each pair of layers once: dataset, layer, layer_b, index, index_b (index ≤ index_b), cka."""
-    rows = table.loc[(table["quantity"] == "cka") & table["value"].notna()]
+    is_own = True if frame.control is None else table["weights"] != frame.control
+    rows = table.loc[(table["quantity"] == "cka") & table["value"].notna() & is_own]
     place = {name: index for index, name in enumerate(frame.names, start=1)}
     tidy = rows.loc[:, ["dataset", "layer", "layer_b"]].assign(
         index=rows["layer"].map(place),
