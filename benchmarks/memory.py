@@ -15,6 +15,7 @@ SHAPES = [
     (20_000, 2_000, 1_024, 10),
     (2_000, 1_000, 4_096, 10),
     (20_000, 10_000, 256, 10),
+    (4_000, 1_000, 1_024, 1_000),
 ]
 
 
@@ -36,7 +37,7 @@ def measure(train: int, test: int, width: int, classes: int) -> None:
     forget_peak()
     names = tuple(map(str, range(classes)))
     measure_layer(*parts, protocol="exact", tolerance=1e-2, seed=0, class_names=names, layer="layer")
-    observed, planned = peak() - before, probing_bytes(train, test, width)
+    observed, planned = peak() - before, probing_bytes(train, test, width, classes)
     shape = f"{train:,} + {test:,} × {width:,}, {classes} classes"
     print(f"| {shape} | {planned / 2**20:.0f} | {observed / 2**20:.0f} | {planned / observed:.2f} |")
 

@@ -137,9 +137,27 @@ def test_a_layer_is_taken_before_the_last_only_where_its_lead_exceeds_its_error(
         right = np.array(rows, dtype=float)
         errors = tunnel.paired_errors(right)
         assert tunnel.choose_layer(right.mean(axis=1), no_losses, errors) == expected
-    choices = tunnel.resampled_choices([np.array([equal, better, last], float)], no_losses, draws, 200)
+    choices = tunnel.resampled_choices([np.array([[equal, better, last]], float)], no_losses, draws, 200)
     assert set(choices) <= {0, 1, 2}
     assert (choices == 1).mean() > 0.95
+
+
+def test_seeds_that_judge_the_same_rows_are_no_more_evidence():
+    draws = np.random.default_rng(3)
+    last = draws.random(100) < 0.7
+    ahead = last.copy()
+    ahead[np.flatnonzero(~last)[0]] = True
+    one, losses = np.array([ahead, last], float), np.full(2, np.inf)
+    five = tunnel.over_seeds([np.stack([one] * 5)])
+    assert np.array_equal(five, one)
+    assert tunnel.choose_layer(five.mean(axis=1), losses, tunnel.paired_errors(five)) == 1
+    shares = [
+        (
+            tunnel.resampled_choices([np.stack([one] * count)], losses, np.random.default_rng(0), 2000) == 0
+        ).mean()
+        for count in (1, 5)
+    ]
+    assert shares[0] == shares[1]
 
 
 def test_paired_errors_are_those_of_mcnemars_test():
@@ -183,7 +201,7 @@ def is_claimed(generator, fall=0.0):
     losses = 1 - heldout.mean(axis=1)
     best = tunnel.choose_layer(heldout.mean(axis=1), losses, tunnel.paired_errors(heldout))
     draws = tunnel.resampled_accuracies(test[None], generator, 200)
-    choices = tunnel.resampled_choices([heldout], losses, generator, 200)
+    choices = tunnel.resampled_choices([heldout[None]], losses, generator, 200)
     kept = tunnel.estimate(
         tunnel.retained(test.mean(axis=1), best), tunnel.over_resamples(tunnel.retained, draws, choices)
     )

@@ -66,6 +66,12 @@ def test_next_step_keeps_the_seed():
     assert 'pool="flatten", seed=5)' in lines[2]
 
 
+def test_the_strength_is_that_of_the_sets_that_can_be_read():
+    ood = {"pets": reading(0.98, 0.97, 0.99), "cars": reading(0.5, 0.3, 0.8)}
+    text = verdict(tunnel(ood, "strong"), best(pets="b", cars="a"), LAYERS, at_chance=["cars"])
+    assert "a negligible tunnel, beyond" in text
+
+
 def test_an_unsure_choice_says_how_often_it_is_made():
     layers = {"pets": {"layer": "b", "choice_share": 0.41}, "cars": {"layer": "d", "choice_share": 0.97}}
     ood = {"pets": reading(0.9, 0.85, 0.95), "cars": reading(1.0, 0.99, 1.0)}

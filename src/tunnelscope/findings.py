@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tunnelscope import tunnel
@@ -87,7 +88,7 @@ class Findings:
 
     def best_among(self, positions: np.ndarray) -> int:
         """The position chosen where only these layers, the last one among them, may be taken."""
-        right = np.concatenate(self.heldout, axis=1)[positions]
+        right = tunnel.over_seeds(self.heldout)[positions]
         if not right.shape[1]:
             return int(positions[-1])
         losses = self.heldout_losses[positions]
@@ -95,11 +96,19 @@ class Findings:
 
     @property
     def heldout(self) -> list[np.ndarray]:
-        """Which held-out training rows each layer's probe gets right, a matrix (layers, rows) a seed."""
-        return [
+        """Which held-out training rows each layer's probe gets right, (seeds, layers, rows).
+
+        Seeds that judge the same rows, as all do where few rows are held out, are one array: their rows
+        are no further evidence. Of seeds that judge others each is an array of its own.
+        """
+        right = [
             np.array([self.choice[name, seed].right.numpy() for name in self.layers], dtype=np.float64)
             for seed in self.seeds
         ]
+        rows = [self.choice[self.layers[0], seed].rows for seed in self.seeds]
+        if all(torch.equal(one, rows[0]) for one in rows):
+            return [np.stack(right)]
+        return [part[None] for part in right]
 
     @property
     def heldout_losses(self) -> np.ndarray:
@@ -117,8 +126,8 @@ class Findings:
             positions: of the layers that may be taken, the last one among them; None for all.
         """
         positions = np.arange(len(self.layers)) if positions is None else positions
-        right = [part[positions] for part in self.heldout]
-        if not all(part.shape[1] for part in right):
+        right = [part[:, positions] for part in self.heldout]
+        if not all(part.shape[2] for part in right):
             return np.full(len(shares), positions[-1])
         losses = self.heldout_losses[positions]
         return positions[tunnel.resampled_choices(right, losses, generator, len(shares), shares)]

@@ -37,6 +37,7 @@ class Outcome:
         """Write it into an empty folder."""
         self.probe.save(folder / "probe.safetensors")
         rows = {"right": self.right.contiguous(), "choice": self.choice.right.contiguous()}
+        rows["choice_rows"] = self.choice.rows
         save_file(rows, folder / "rows.safetensors")
         told = {"metrics": self.metrics, "notes": self.notes, "choice_loss": self.choice.loss}
         (folder / "outcome.json").write_text(json.dumps(told), encoding="utf-8")
@@ -50,7 +51,7 @@ def load_outcome(folder: Path) -> Outcome | None:
         return Outcome(
             probe=load_probe(folder / "probe.safetensors"),
             right=rows["right"],
-            choice=ChoiceScores(rows["choice"], told["choice_loss"]),
+            choice=ChoiceScores(rows["choice"], told["choice_loss"], rows["choice_rows"]),
             metrics=told["metrics"],
             notes=tuple(told["notes"]),
         )
@@ -82,7 +83,7 @@ def measure_layer(
         *train, protocol=protocol, tolerance=tolerance, seed=seed, class_names=class_names, layer=layer
     ).scored(*test)
     right = fitted.predict(test[0]) == test[1]
-    choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None)
+    choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None, right[:0].long())
     metrics, notes = {}, []
     if with_metrics:
         metrics, notes = layer_metrics(test[0], *train, *_on_features(fitted))

@@ -116,17 +116,24 @@ def make_plan(
     rows = sum(train + test for train, test, _ in sets.values())
     most_test = max(test for _, test, _ in sets.values())
     probing = max(
-        probing_bytes(train, test, width) for train, test, _ in sets.values() for width in widths.values()
+        probing_bytes(train, test, width, classes)
+        for train, test, classes in sets.values()
+        for width in widths.values()
     )
     work = sum(
         fit_work(train, width, classes) * settings.seeds
         for train, _, classes in sets.values()
         for width in widths.values()
     )
+    probes = sum(
+        FLOAT * settings.seeds * classes * width
+        for _, _, classes in sets.values()
+        for width in widths.values()
+    )
     plan = Plan(
         sets=sets,
         widths=widths,
-        base=max(base, resident()),
+        base=max(base, resident()) + probes,  # fitted probes are held to the end
         recording=workspace,
         probing=probing,
         comparing=cka_bytes(most_test, list(widths.values())),
@@ -172,11 +179,12 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
     return plan
 
 
-def probing_bytes(train: int, test: int, width: int) -> int:
+def probing_bytes(train: int, test: int, width: int, classes: int = 10) -> int:
     """Memory that probing and measuring one layer takes at its peak, its features included.
 
     Fitted to what `benchmarks/memory.py` measures: beside the features, solver and held-out copies of
-    the training rows (2.6 of them), eight square matrices in double precision, 40 MB of blocks.
+    the training rows (2.6 of them), eight square matrices in double precision, 18 copies of the weights
+    (the solver's memory), logits of all rows twice, 40 MB of blocks.
     """
     features = FLOAT * width * (train + test)
     square = 8 * min(train, width) ** 2
@@ -185,7 +193,8 @@ def probing_bytes(train: int, test: int, width: int) -> int:
         return 2.6 * FLOAT * width * rows + 8 * square
 
     chosen_by_ten = 0.9 * FLOAT * width * train + fit(0.9 * train) if train < FEW_ROWS else 0.0
-    return int(features + max(fit(train), chosen_by_ten) + 40 * 2**20)
+    solver = FLOAT * classes * (18 * width + 2 * train)
+    return int(features + solver + max(fit(train), chosen_by_ten) + 40 * 2**20)
 
 
 def cka_bytes(rows: int, widths: Sequence[int]) -> int:

@@ -27,6 +27,7 @@ from tunnelscope.data import (
     thumbnails,
     token_batches,
 )
+from tunnelscope.data.assemble import take_rows
 from tunnelscope.data.images import UnreadableImage, naming
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, check_class_token, pool_2x2
@@ -186,6 +187,14 @@ class Recorder:
         def ignore(*_: Any) -> None:
             pass
 
+        if split.kind == "texts":  # the longest of a sample of texts: batches hold texts of one length
+            some = np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 512), dtype=np.int64))
+            batches = list(self._batches(take_rows(split, some), "texts", ignore, Skipped(len(some)), ignore))
+            for _, batch in reversed(batches):
+                whole = batch.repeat(-(-self.batch_size // len(batch)), 1)[: self.batch_size]
+                self._features(whole, True, [])
+                yield whole
+            return
         for _, batch in self._batches(split, "images", ignore, Skipped(len(split)), ignore):
             self._features(batch, True, [])
             yield batch

@@ -88,6 +88,11 @@ def paired_errors(right: Array) -> Array:
     return np.sqrt(np.square(right - right[-1]).sum(axis=1)) / max(right.shape[1], 1)
 
 
+def over_seeds(right: Sequence[Array]) -> Array:
+    """Which rows each layer gets right, (layers, rows): the mean over seeds that judge the same rows."""
+    return np.concatenate([part.mean(axis=0) for part in right], axis=1)
+
+
 def resampled_choices(
     right: Sequence[Array],
     losses: Array,
@@ -98,15 +103,17 @@ def resampled_choices(
     """The layer chosen on bootstrap samples of the held-out rows, (resamples,) of positions.
 
     Args:
-        right: one matrix (layers, rows) a probe seed; their rows differ, so they are drawn apart.
+        right: (seeds, layers, rows), seeds that judge the same rows in one; other rows are drawn apart.
         losses: of each layer, (layers,).
         shares: of each seed in each resample (`resampled_shares`); equal ones where it is left out.
     """
-    errors = paired_errors(np.concatenate(right, axis=1))
-    if shares is None:
-        shares = np.full((resamples, len(right)), 1 / len(right))
-    of_seeds = np.stack([resampled_accuracies(part[None], generator, resamples) for part in right])
-    accuracies = np.einsum("rs,srl->rl", shares, of_seeds)
+    errors = paired_errors(over_seeds(right))
+    if len(right) == 1:
+        accuracies = resampled_accuracies(right[0], generator, resamples, shares)
+    else:
+        shares = np.full((resamples, len(right)), 1 / len(right)) if shares is None else shares
+        apart = np.stack([resampled_accuracies(part, generator, resamples) for part in right])
+        accuracies = np.einsum("rs,srl->rl", shares, apart)
     return np.array([choose_layer(row, losses, errors) for row in accuracies], dtype=np.intp)
 
 

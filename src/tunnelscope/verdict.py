@@ -1,7 +1,10 @@
 """A scan in words: the verdict's two sentences and the lines of code that come after it."""
 
 from collections.abc import Collection, Sequence
+from statistics import mean
 from typing import Any
+
+from tunnelscope.tunnel import band
 
 SURE = 0.9  # share of resamples from which on a choice of layer is given without saying how sure it is
 
@@ -69,7 +72,8 @@ def _about_other_data(
     )
     fallen = sum(reading["is_beyond_noise"] for reading in readable.values())
     sure = "beyond" if fallen == len(readable) else f"on {fallen} of {len(readable)} sets beyond"
-    strength = f"{_strength(tunnel['band'])}, {sure}" if fallen else "no tunnel beyond"
+    ratios = [r["retained"]["value"] for r in readable.values() if r["retained"]["value"] is not None]
+    strength = f"{_strength(band(mean(ratios)))}, {sure}" if fallen else "no tunnel beyond"
     rest = f"; {unreadable}" if len(readable) < len(asked) else ""
     return (
         f"Of the best layer's accuracy on other data the last layer keeps {kept}: {strength} the sampling "
@@ -95,8 +99,8 @@ def listed(parts: Sequence[str]) -> str:
     return ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1] if parts else ""
 
 
-def _strength(band: str | None) -> str:
-    return f"a {band} tunnel" if band in ("weak", "medium", "strong") else "a negligible tunnel"
+def _strength(name: str) -> str:
+    return f"a {name} tunnel"
 
 
 def percent(number: dict[str, float | None]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.protocols import fit_probe
@@ -22,13 +23,17 @@ TOLERANCE = 0.03  # of the exact fits in here; their accuracies differ by a row 
 
 @dataclass(frozen=True, eq=False)
 class ChoiceScores:
-    """How a layer does on held-out training rows: `right` is a bool a row, the same rows for every layer.
+    """How a layer does on held-out training rows, the same for every layer.
 
-    `loss` is their mean cross-entropy, None for a probe without one.
+    Attributes:
+        right: whether each of them is predicted right, (rows,), bool.
+        loss: their mean cross-entropy, None for a probe without one.
+        rows: their numbers among the training rows, ascending, int64.
     """
 
     right: Tensor
     loss: float | None
+    rows: Tensor
 
     @property
     def accuracy(self) -> float | None:
@@ -48,14 +53,16 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
         labels: (n,).
     """
     if fitted.heldout_right is None:
-        return ChoiceScores(torch.zeros(0, dtype=torch.bool), None)
+        return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     if _one_part_is_enough(fitted):
-        return ChoiceScores(fitted.heldout_right, fitted.heldout_loss)
+        rows = heldout_rows(labels, fitted.seed).heldout
+        return ChoiceScores(fitted.heldout_right, fitted.heldout_loss, rows)
     parts = stratified_parts(labels, fitted.seed)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
-    return ChoiceScores(torch.cat([score.right for score in scores]), loss)
+    rows, order = torch.cat([score.rows for score in scores]).sort()
+    return ChoiceScores(torch.cat([score.right for score in scores])[order], loss, rows)
 
 
 def choice_protocol(fitted: LinearProbe | KnnProbe) -> str:
@@ -103,4 +110,5 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
         layer=fitted.layer,
     )
     right = probe.predict(features[heldout]) == labels[heldout]
-    return ChoiceScores(right, probe.scores(features[heldout], labels[heldout]).loss)
+    loss = probe.scores(features[heldout], labels[heldout]).loss
+    return ChoiceScores(right, loss, heldout.nonzero().flatten())
