@@ -159,7 +159,7 @@ def look(name: str, side: int, given: bool) -> Row:
 
 
 def _features(recorder: Recorder, images: Tensor) -> dict[str, Tensor]:
-    pooled, _ = recorder._forward(images, "images", whole=False)
+    pooled = recorder._forward(images, whole=False)
     return {point.name: pooled[point.name] for point in recorder.points}
 
 

@@ -151,13 +151,12 @@ def test_seeds_that_judge_the_same_rows_are_no_more_evidence():
     five = tunnel.over_seeds([np.stack([one] * 5)])
     assert np.array_equal(five, one)
     assert tunnel.choose_layer(five.mean(axis=1), losses, tunnel.paired_errors(five)) == 1
-    shares = [
-        (
-            tunnel.resampled_choices([np.stack([one] * count)], losses, np.random.default_rng(0), 2000) == 0
-        ).mean()
-        for count in (1, 5)
-    ]
-    assert shares[0] == shares[1]
+
+    def share(seeds):
+        right = [np.stack([one] * seeds)]
+        return (tunnel.resampled_choices(right, losses, np.random.default_rng(0), 2000) == 0).mean()
+
+    assert share(1) == share(5)
 
 
 def test_paired_errors_are_those_of_mcnemars_test():

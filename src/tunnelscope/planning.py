@@ -125,11 +125,8 @@ def make_plan(
         for train, _, classes in sets.values()
         for width in widths.values()
     )
-    probes = sum(
-        FLOAT * settings.seeds * classes * width
-        for _, _, classes in sets.values()
-        for width in widths.values()
-    )
+    every_class = sum(classes for _, _, classes in sets.values())
+    probes = FLOAT * settings.seeds * every_class * sum(widths.values())
     plan = Plan(
         sets=sets,
         widths=widths,
