@@ -14,7 +14,8 @@ from tunnelscope.memory import available, forget_peak, peak, resident, size
 from tunnelscope.recording import Recorder
 
 FLOAT = 4  # bytes of a feature
-REPORT = 190 * 2**20  # what drawing the report takes
+REPORT = 140 * 2**20  # what drawing the report takes
+KEPT = 1.25  # of several sets: the allocator keeps a part of what the one before took
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
 FEW_ROWS = 10_000  # training rows up to which a layer is chosen by ten fits more (`probes.choice`)
 
@@ -63,12 +64,18 @@ class Plan:
     def memory(self) -> int:
         """The most memory that the process is expected to take."""
         stages = (self.recording, self.probing, self.comparing)
-        return self.base + max(self.held + max(stages), self.report)
+        return self.base + max(self.held + int(self.kept * max(stages)), self.report)
+
+    @property
+    def kept(self) -> float:
+        """Factor on every stage for what the allocator keeps from set to set."""
+        return KEPT if len(self.sets) > 1 else 1.0
 
     @property
     def least(self) -> int:
         """The least memory that would do: one input at a time, one layer at a time."""
-        return self.base + max(self.recording // self.batch_size, self.probing, self.report)
+        stages = (self.recording // self.batch_size, self.probing)
+        return self.base + max(int(self.kept * max(stages)), self.report)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as the JSON object has it; sizes in bytes."""
@@ -167,10 +174,10 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
         )
     if plan.memory > limit and plan.in_memory:
         plan = replace(plan, in_memory=False)
-    while plan.memory > limit and plan.base + plan.recording > limit and plan.batch_size > 1:
+    while plan.memory > limit and plan.base + plan.kept * plan.recording > limit and plan.batch_size > 1:
         plan = replace(plan, batch_size=plan.batch_size // 2, recording=plan.recording // 2)
-    if plan.base + plan.comparing > limit:
-        share = (limit - plan.base) / plan.comparing
+    if plan.base + plan.kept * plan.comparing > limit:
+        share = (limit - plan.base) / (plan.kept * plan.comparing)
         rows = max(4, int(plan.cka_rows * share))
         plan = replace(plan, cka_rows=rows, comparing=cka_bytes(rows, list(plan.widths.values())))
     return plan
