@@ -47,37 +47,18 @@ def summarise(
     """
     own = next((found for found in findings if found.role == "id"), None)
     others = [found for found in findings if found.role == "ood"]
-    shares = {
-        found.dataset.key: tunnel.resampled_shares(
-            len(found.seeds),
-            numpy_generator(settings.seed, f"bootstrap seeds {found.dataset.key}"),
-            RESAMPLES,
-        )
-        for found in findings
-    }
-    resampled = {
-        found.dataset.key: tunnel.resampled_accuracies(
-            found.correct,
-            numpy_generator(settings.seed, f"bootstrap {found.dataset.key}"),
-            RESAMPLES,
-            shares[found.dataset.key],
-        )
-        for found in findings
-    }
-    choices = _choices(findings, settings, shares)
-    matched = _choices(others, settings, shares, tunnel.matched_layers(len(subject.layers)))
+    drawn = _resamples(findings, others, subject, settings)
     costs = _costs(findings, subject, milliseconds)
     best_layer = {
-        found.dataset.key: _best_layer(found, resampled[found.dataset.key], choices[found.dataset.key], costs)
-        for found in findings
+        key: _best_layer(found, drawn.accuracies[key], drawn.choices[key], costs)
+        for key, found in ((found.dataset.key, found) for found in findings)
     }
     layers = _layers(subject, own or findings[0])
-    on_others = read_other_data(
-        own, others, Resamples(resampled, choices, matched), best_layer, settings.seed
-    )
-    reading = _tunnel(own, subject, resampled, on_others)
+    on_others = read_other_data(own, others, drawn, best_layer, settings.seed)
+    reading = _tunnel(own, subject, drawn.accuracies, on_others)
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
+    probes = [(name, _probe(found, name, seed)) for found in findings for name, seed in found.probes]
     run: dict[str, Any] = {
         "tunnelscope": __version__,
         "run": "",
@@ -85,19 +66,52 @@ def summarise(
         "data": [_data(found) for found in findings],
         **network_accuracy,
         "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), subject.weights),
-        "next_step": {f.dataset.key: _next_step(f, subject, settings) for f in findings},
+        "next_step": {found.dataset.key: _next_step(found, subject, settings) for found in findings},
         "tunnel": reading,
         "best_layer": best_layer,
         "layers": layers,
-        "probes": [
-            _probe(found, name, seed) for found in findings for name, seed in found.probes if name != INPUT
-        ],
-        "baselines": [
-            _probe(found, name, seed) for found in findings for name, seed in found.probes if name == INPUT
-        ],
+        "probes": [probe for name, probe in probes if name != INPUT],
+        "baselines": [probe for name, probe in probes if name == INPUT],
         "control": _control(control),
         "timings": {},
         "warnings": _warnings(findings, subject, reading, own_accuracy) + _control_warnings(control),
+        **_circumstances(findings, subject, settings, control),
+    }
+    run = plain(run)
+    rows = table_rows(findings, subject, settings, run, drawn.accuracies)
+    rows += pooled_rows(subject, settings, run, settings.seeds) + control_rows(control, settings, run)
+    return run, make_table(rows)
+
+
+def _resamples(
+    findings: list[Findings], others: list[Findings], subject: Subject, settings: Settings
+) -> Resamples:
+    """Bootstrap samples of each set's test rows and probe seeds, and the layers chosen with them."""
+
+    def draws(what: str, found: Findings) -> np.random.Generator:
+        return numpy_generator(settings.seed, f"{what} {found.dataset.key}")
+
+    shares = {
+        found.dataset.key: tunnel.resampled_shares(
+            len(found.seeds), draws("bootstrap seeds", found), RESAMPLES
+        )
+        for found in findings
+    }
+    accuracies = {
+        found.dataset.key: tunnel.resampled_accuracies(
+            found.correct, draws("bootstrap", found), RESAMPLES, shares[found.dataset.key]
+        )
+        for found in findings
+    }
+    matched = _choices(others, settings, shares, tunnel.matched_layers(len(subject.layers)))
+    return Resamples(accuracies, _choices(findings, settings, shares), matched)
+
+
+def _circumstances(
+    findings: list[Findings], subject: Subject, settings: Settings, control: Control | None
+) -> dict[str, Any]:
+    """What `run.json` holds beside the object that `--json` prints."""
+    return {
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(subject),
@@ -105,13 +119,9 @@ def summarise(
         "fingerprints": {
             "model": subject.fingerprint,
             **({"control": control.subject.fingerprint} if control else {}),
-            "data": {f.dataset.key: f.fingerprints for f in findings},
+            "data": {found.dataset.key: found.fingerprints for found in findings},
         },
     }
-    run = plain(run)
-    rows = table_rows(findings, subject, settings, run, resampled)
-    rows += pooled_rows(subject, settings, run, settings.seeds) + control_rows(control, settings, run)
-    return run, make_table(rows)
 
 
 def _choices(
@@ -134,7 +144,7 @@ def _choices(
 def _tunnel(
     own: Findings | None,
     subject: Subject,
-    resampled: dict[str, np.ndarray],
+    resampled: Mapping[str, np.ndarray],
     on_others: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     names = subject.names
