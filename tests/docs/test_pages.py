@@ -124,7 +124,7 @@ def read_by(words: list[str]) -> set[str]:
 
 def quick(arguments: list[str]) -> list[str]:
     """The command with few rows, and with random weights where it would ask the hub for some."""
-    command, model, *_ = arguments
+    command, model, *_ = [*arguments, ""]
     if command == "demo":
         return ["demo", "--help"]  # it takes 20 s: run once for all tests as `demo_folder`
     if command in ("scan", "record"):
