@@ -49,11 +49,19 @@ def scan_features(
         id: features of the data the network was trained on; None when they are not at hand.
         ood: features of other data: one set, a list of sets, or {name: set}.
         out: folder for `results.parquet`, `run.json`, `probes/` and `report.html`; None: in memory.
-        labels, test, test_labels: labels of a set that has none, (n,) or a .npy file; a set of test rows, and
-            its labels. For one set alone.
+        labels: of a set that has none, (n,) or a .npy file; for one set alone.
+        test: a set of test rows; for one set alone.
+        test_labels: of that set.
         label: label column of parquet, or what the labels are called in a file.
         layers: which matrices, in this order; None: all, as the first set has them.
-        probe, tolerance, seeds, max_samples, seed, command, progress, announce: as in `scan`.
+        probe: as in `scan`.
+        tolerance: as in `scan`.
+        seeds: as in `scan`.
+        max_samples: as in `scan`.
+        seed: as in `scan`.
+        command: as in `scan`.
+        progress: as in `scan`.
+        announce: as in `scan`.
 
     Raises:
         RequestError: something cannot be met as asked.
