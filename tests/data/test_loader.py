@@ -96,11 +96,19 @@ def test_callback_runs_in_the_callers_thread():
 
 def test_ctrl_c_ends_the_threads():
     images = Slow(5000, seconds=0.005)
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+    caught = threading.Event()
+
+    def interrupt():
+        while not caught.wait(0.3):  # Python drops an interrupt that falls into a destructor
+            signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        for _ in batches(images, KIND, batch_size=64, workers=3):
-            pass
+        try:
+            for _ in batches(images, KIND, batch_size=64, workers=3):
+                pass
+        finally:
+            caught.set()
     assert not decoding_threads()
     assert len(images.asked) < 1000
 
