@@ -102,13 +102,16 @@ def test_ctrl_c_ends_the_threads():
         while not caught.wait(0.3):  # Python drops an interrupt that falls into a destructor
             signal.raise_signal(signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    def read():
         try:
             for _ in batches(images, KIND, batch_size=64, workers=3):
                 pass
         finally:
             caught.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        read()
     assert not decoding_threads()
     assert len(images.asked) < 1000
 
