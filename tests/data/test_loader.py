@@ -96,22 +96,16 @@ def test_callback_runs_in_the_callers_thread():
 
 def test_ctrl_c_ends_the_threads():
     images = Slow(5000, seconds=0.005)
-    caught = threading.Event()
-
-    def interrupt():
-        while not caught.wait(0.3):  # Python drops an interrupt that falls into a destructor
-            signal.raise_signal(signal.SIGINT)
-
-    def read():
-        try:
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    # a shell starts what runs in its background with this signal ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
             for _ in batches(images, KIND, batch_size=64, workers=3):
                 pass
-        finally:
-            caught.set()
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        read()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not decoding_threads()
     assert len(images.asked) < 1000
 
