@@ -11,13 +11,14 @@ from tunnelscope.data import DataSet
 from tunnelscope.errors import MachineError
 from tunnelscope.findings import Settings
 from tunnelscope.memory import available, forget_peak, peak, resident, size
+from tunnelscope.probes.choice import FEW_HELDOUT
 from tunnelscope.recording import Recorder
 
 FLOAT = 4  # bytes of a feature
 REPORT = 140 * 2**20  # what drawing the report takes
 KEPT = 1.25  # of several sets: the allocator keeps a part of what the one before took
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
-FEW_ROWS = 10_000  # training rows up to which a layer is chosen by ten fits more (`probes.choice`)
+FEW_ROWS = 10 * FEW_HELDOUT  # training rows below which a layer is chosen by ten fits more
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from tunnelscope.errors import MachineError
+from tunnelscope.files import PARTIAL
 
 FORMAT = 1  # of the files; part of every key
 HEADER = 128  # bytes of a .npy header of two dimensions
-PARTIAL = ".partial"
 STALE_AFTER = 24 * 3600.0  # seconds after which a partial file is nobody's any more
 
 
@@ -89,7 +89,7 @@ class Store:
         except (OSError, ValueError):
             return False
 
-    def read_features(self, key: str, out: Tensor | None = None) -> Tensor:
+    def read_features(self, key: str) -> Tensor:
         """Read features into memory, (n, width) float32.
 
         Raises:

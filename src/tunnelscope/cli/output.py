@@ -1,5 +1,6 @@
 """What commands print: a short table on stdout, everything said about it on stderr."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,16 @@ MOST_ROWS = 16  # of the table on the terminal; the report has every layer
 def echo_error(line: str) -> None:
     """A line to stderr; paths in it are never wrapped."""
     click.echo(line, err=True)
+
+
+def print_result(scan: "Scan", as_json: bool) -> None:
+    """One JSON object on stdout with the verdict beside it, or what `print_scan` prints."""
+    if not as_json:
+        print_scan(scan)
+        return
+    click.echo(json.dumps(scan.json(), indent=1, ensure_ascii=False))
+    echo_error(scan.verdict)
+    echo_error(f"Report: {scan.folder}/report.html")
 
 
 def print_scan(scan: "Scan") -> None:

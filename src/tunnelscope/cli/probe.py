@@ -1,6 +1,5 @@
 """`tunnelscope probe`: what `scan` says, of features that exist already."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 from tunnelscope.cli import options
-from tunnelscope.cli.output import echo_error, print_scan
+from tunnelscope.cli.output import print_result
 
 
 @click.command()
@@ -75,9 +74,4 @@ def probe(
             announce=progress.announce,
             **settings,
         )
-    if as_json:
-        click.echo(json.dumps(result.json(), indent=1, ensure_ascii=False))
-        echo_error(result.verdict)
-        echo_error(f"Report: {result.folder}/report.html")
-    else:
-        print_scan(result)
+    print_result(result, as_json)

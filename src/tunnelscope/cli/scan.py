@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tunnelscope.cli import options
-from tunnelscope.cli.output import columns, echo_error, print_scan
+from tunnelscope.cli.output import columns, echo_error, print_result
 
 
 @click.command()
@@ -79,12 +79,7 @@ def scan(
             announce=progress.announce,
             **settings,
         )
-    if as_json:
-        click.echo(json.dumps(result.json(), indent=1, ensure_ascii=False))
-        echo_error(result.verdict)
-        echo_error(f"Report: {result.folder}/report.html")
-    else:
-        print_scan(result)
+    print_result(result, as_json)
 
 
 def _print_plan(
