@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tunnelscope.data import ChosenImages, DataSet, Preprocessing, Split, batches
 from tunnelscope.data.images import UnreadableImage
+from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import RequestError
 from tunnelscope.forward import Reached, on_device
 from tunnelscope.health import Doubt, batch_norm_scale, ready_scale
@@ -116,7 +116,7 @@ def _doubt(recorder: Recorder, dataset: DataSet, is_ready: bool) -> Doubt | None
 
 def _sample(recorder: Recorder, split: Split) -> Tensor | None:
     """A few ready inputs; None where they cannot be had, which recording will name."""
-    rows = np.unique(np.linspace(0, len(split) - 1, num=min(len(split), LOOKED_AT), dtype=np.int64))
+    rows = spread_rows(len(split), LOOKED_AT)
     images: Any = ChosenImages(split.images, rows)
     preparation: Any = recorder.network.preprocessing
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.data import DataSet, Fingerprint, Prints, Skipped, Split, Tokenisation, load_prints
+from tunnelscope.data.rows import spread_rows
 from tunnelscope.recording import INPUT, LOGITS, Progress, Recorded, Recorder, Rows, StageProgress
 from tunnelscope.store import FeatureWriter, Store, code_of, key_of
 
@@ -233,7 +234,7 @@ def _seen(recorder: Recorder) -> str:
 def _glimpse(split: Split) -> str:
     """A fingerprint of at most eight items: a set made from another one keeps its stamp, not its images."""
     fingerprint = Fingerprint()
-    for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 8), dtype=np.int64)):
+    for index in spread_rows(len(split), 8):
         try:
             fingerprint.update(split.images[int(index)], 0)
         except Exception:  # a damaged image: it is named when all of them are read

@@ -29,6 +29,7 @@ from tunnelscope.data import (
 )
 from tunnelscope.data.assemble import take_rows
 from tunnelscope.data.images import UnreadableImage, naming
+from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, check_class_token, pool_2x2
 from tunnelscope.forward import Reached, choose_device, on_device, reading
@@ -188,7 +189,7 @@ class Recorder:
             pass
 
         if split.kind == "texts":  # the longest of a sample of texts: batches hold texts of one length
-            some = np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 512), dtype=np.int64))
+            some = spread_rows(len(split), 512)
             batches = list(self._batches(take_rows(split, some), "texts", ignore, Skipped(len(some)), ignore))
             for _, batch in reversed(batches):
                 whole = batch.repeat(-(-self.batch_size // len(batch)), 1)[: self.batch_size]

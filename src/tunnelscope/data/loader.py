@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunnelscope.data.dataset import Images, Split
 from tunnelscope.data.images import UnreadableImage, naming, place_of
+from tunnelscope.data.rows import spread_rows
 from tunnelscope.data.transforms import Preprocessing, as_eight_bit, fit_image, normalise
 from tunnelscope.errors import RequestError
 
@@ -81,7 +82,7 @@ def image_shape(split: Split) -> tuple[int, int, int] | None:
     decoded have no say: the pass over all images names the first of them, or leaves them out.
     """
     shapes = set()
-    for index in np.unique(np.linspace(0, len(split) - 1, num=min(len(split), 64), dtype=np.int64)):
+    for index in spread_rows(len(split), 64):
         with suppress(UnreadableImage), naming(split.images, int(index)):
             item = split.images[int(index)]
             if isinstance(item, str):

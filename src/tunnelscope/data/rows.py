@@ -90,3 +90,8 @@ def balanced_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         rows = np.flatnonzero(labels == classes[index])
         chosen.append(numpy_generator(seed, f"data/max_samples/{classes[index]}").permutation(rows)[:take])
     return np.sort(np.concatenate(chosen))
+
+
+def spread_rows(count: int, most: int) -> np.ndarray:
+    """Return at most `most` of `count` rows, evenly spread from the first to the last, int64."""
+    return np.unique(np.linspace(0, count - 1, num=min(count, most), dtype=np.int64))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, Subset
 
 from tunnelscope.data.images import as_image
+from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import RequestError
 
 CHECKED_ITEMS = 16  # read to see whether a Dataset's list of labels is in the order of its items
@@ -46,7 +47,7 @@ def dataset_labels(dataset: Any, origin: str) -> list[Any]:
     count = len(dataset)
     listed = _listed_labels(dataset)
     if listed is not None and len(listed) == count:
-        checked = np.unique(np.linspace(0, count - 1, num=min(count, CHECKED_ITEMS), dtype=np.int64))
+        checked = spread_rows(count, CHECKED_ITEMS)
         if all(_label(dataset, int(index), origin) == listed[index] for index in checked):
             return list(listed)
     return [_label(dataset, index, origin) for index in range(count)]
