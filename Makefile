@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 MINILM := $(VENV)/.minilm
 SITE := $(VENV)/.site
 
-.PHONY: install demo test test-all docs check format clean
+.PHONY: install demo test test-all docs check bench bench-quick format clean
 
 install: $(READY)
 
@@ -44,6 +44,13 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Ratios within one run, beside what a user could do otherwise (40 minutes, on a machine with nothing else to do).
+bench: install
+	$(BIN)/python -m benchmarks
+
+bench-quick: install
+	$(BIN)/python -m benchmarks --quick
 
 format: install
 	$(BIN)/ruff format .
