@@ -1,6 +1,6 @@
 """Run the benchmarks: `python -m benchmarks [--quick] [--only NAME …]`, from the repository's root.
 
-Prints a table and writes benchmarks/results.json (`--quick`: smaller sizes, bars not judged, nothing written).
+Prints a table and writes benchmarks/results.json (`--quick`: smaller sizes, bars not judged, not written).
 """
 
 import argparse
