@@ -269,7 +269,10 @@ def with_nan(arrays):
         (lambda a: a.update(labels=None), r"x.npz has no labels; put an array `labels` .* or give --labels"),
         (lambda a: a.update(labels=np.zeros(30, int)), r"x: 0 is the only class in the training rows"),
         (lambda a: a.update(labels=np.zeros(29, int)), r"layer 'clear' has 30 rows, but there are 29 labels"),
-        (lambda a: a.update(labels=np.ones(30)), r"labels are float64; labels are integers or strings"),
+        (
+            lambda a: a.update(labels=np.ones(30)),
+            r"all rows have the same labels, so there is nothing to pred",
+        ),
         (lambda a: a.update(clear=a["clear"][:, 0]), r"'clear': features have shape \(30,\)"),
         (lambda a: a.update(clear=np.array(["a"] * 30)), r"'clear': features are <U1, not numbers"),
         (
@@ -366,7 +369,7 @@ def test_parquet_says_what_its_columns_lack(tmp_path, refused):
     pq.write_table(pa.table({"a": [*rows[:-1], [1.0]], "label": labels}), tmp_path / "ragged.parquet")
     pq.write_table(pa.table({"a": [*rows[:-1], None], "label": labels}), tmp_path / "null.parquet")
     assert "choose one of u, v with --label COLUMN" in refused("two.parquet")
-    assert "no column named 'w'; there are: u, v." in refused("two.parquet", "--label", "w")
+    assert "no column named 'w'; there are: a, u, v." in refused("two.parquet", "--label", "w")
     assert "add a column of integers or strings, or give --labels FILE" in refused("none.parquet")
     assert "row 89 is a list of 1, row 0 has 6 numbers" in refused("ragged.parquet")
     assert "row 89 is null" in refused("null.parquet")

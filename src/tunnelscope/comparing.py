@@ -12,6 +12,7 @@ from tunnelscope.comparison_words import verdict
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_whole
 from tunnelscope.results import Scan, load
+from tunnelscope.tasks import score_of
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,10 @@ def _reading(key: str, run: dict[str, Any]) -> dict[str, Any] | None:
         return None
     best, last = run["best_layer"][key], run["layers"][-1]["name"]
     index = {layer["name"]: layer["index"] for layer in run["layers"]}
-    at_last = [probe for probe in run["probes"] if (probe["layer"], probe["dataset"]) == (last, key)]
+    at_last = [
+        score_of(probe) for probe in run["probes"] if (probe["layer"], probe["dataset"]) == (last, key)
+    ]
+    score_name, last_score = at_last[0][0], sum(value or 0.0 for _, value in at_last) / len(at_last)
     ood = run["tunnel"]["ood"].get(key)
     start = _start(run) if data["role"] == "id" else None
     return {
@@ -199,7 +203,9 @@ def _reading(key: str, run: dict[str, Any]) -> dict[str, Any] | None:
         "retained": ood["retained"] if ood else None,
         "band": ood["band"] if ood else None,
         "start": start | {"layers": len(run["layers"])} if start else None,
-        "last_accuracy": sum(probe["accuracy"] for probe in at_last) / len(at_last),
+        "last_accuracy": last_score if score_name == "accuracy" else None,
+        "score_name": score_name,
+        "last_score": last_score,
         "best_layer": best
         | {
             "index": index[best["layer"]],

@@ -1,8 +1,10 @@
 """A comparison in words: it claims a difference only where the difference's interval excludes none."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from tunnelscope.tasks import SCORE_TITLES, score_of, score_title
 from tunnelscope.verdict import listed, percent
 
 MOST_LISTED = 4  # runs whose values stand in a sentence; of more, the ends
@@ -54,7 +56,8 @@ def _about_retained(entry: dict[str, Any], kept: dict[str, dict[str, Any]]) -> s
     if len(values) < 2:
         return chance or f"What the last layer keeps on {entry['key']} is not known."
     first, *others = _shown(values)
-    parts = [f"{first} keeps {percent(kept[first])} of its best layer's accuracy"]
+    score = score_title(entry["readings"][label]["score_name"] for label in values)
+    parts = [f"{first} keeps {percent(kept[first])} of its best layer's {score}"]
     parts += [f"{label} {percent(kept[label])}" for label in others]
     keeps = f"On {entry['key']} the last layer of {listed(parts)}"
     text = f"{keeps}: {_about_loss(entry)}{_about_best(entry)}."
@@ -72,21 +75,23 @@ def _about_loss(entry: dict[str, Any]) -> str:
 
 def _about_best(entry: dict[str, Any]) -> str:
     """Which run's layer reads the set best, and over which others surely."""
-    rows = [row for row in entry["comparisons"] if row["quantity"] == "best_accuracy"]
+    rows = [row for row in entry["comparisons"] if row["quantity"].startswith("best_")]
     if not rows:
         return ""
     within = {label for row in rows for label in (row["a"], row["b"])}
     readings = {label: entry["readings"][label]["best_layer"] for label in entry["runs"] if label in within}
-    top = max(readings, key=lambda label: readings[label]["accuracy"])
+    top = max(readings, key=lambda label: score_of(readings[label])[1] or -math.inf)
     surely = [
         row["b"] if row["a"] == top else row["a"]
         for row in rows
         if row["differs"] and top in (row["a"], row["b"])
     ]
     best = readings[top]
-    number = percent({"value": best["accuracy"], "low": best["low"], "high": best["high"]})
+    name, value = score_of(best)
+    number = percent({"value": value, "low": best["low"], "high": best["high"]})
     over = f"surely above {listed(surely)}" if surely else "surely above no other"
-    return f"; the highest accuracy at a layer to take is {top}'s, {number} at {best['layer']}, {over}"
+    highest = f"the highest {SCORE_TITLES[name]} at a layer to take"
+    return f"; {highest} is {top}'s, {number} at {best['layer']}, {over}"
 
 
 def _shown(values: dict[str, float]) -> list[str]:

@@ -4,15 +4,17 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+from tunnelscope.tasks import SCORE_TITLES, score_of
+
 METHOD = (
-    "r, and the accuracy at the layer to take, are compared run by run: the interval of a difference comes "
+    "r, and the score at the layer to take, are compared run by run: the interval of a difference comes "
     "from the intervals of its two parts (MOVER, Zou and Donner 2008), widened so that all comparisons of a "
     "kind in this report hold together at 95 % (Bonferroni). Scans store intervals, not which images each "
     "probe got right, so runs are compared as if each had test images of its own; on shared images a paired "
     "comparison would often be sharper. Starts differ where their intervals do not overlap, each taken a "
     "layer wide: a start at layer 5 of 10 lies anywhere above 40 and up to 50 % of the depth."
 )
-WIDENED = ("retained", "best_accuracy")
+WIDENED = ("retained", *(f"best_{name}" for name in SCORE_TITLES))
 NORMAL = NormalDist()
 
 
@@ -29,11 +31,13 @@ def compared(a: str, reading_a: dict[str, Any], b: str, reading_b: dict[str, Any
     ):
         found.append(_entry("retained", a, reading_a["retained"], b, reading_b["retained"]))
     best_a, best_b = (
-        {"value": reading["best_layer"]["accuracy"]}
+        {"value": score_of(reading["best_layer"])[1]}
         | {end: reading["best_layer"][end] for end in ("low", "high")}
         for reading in (reading_a, reading_b)
     )
-    found.append(_entry("best_accuracy", a, best_a, b, best_b))
+    names = {score_of(reading["best_layer"])[0] for reading in (reading_a, reading_b)}
+    if len(names) == 1:
+        found.append(_entry(f"best_{names.pop()}", a, best_a, b, best_b))
     if reading_a["start"] and reading_b["start"]:
         found.append(_start_entry(a, reading_a["start"], b, reading_b["start"]))
     return [entry for entry in found if entry is not None]

@@ -17,6 +17,7 @@ from tunnelscope.randomness import named_generator
 from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
 from tunnelscope.store import Store, code_of, key_of
 from tunnelscope.subject import Layer, Subject
+from tunnelscope.tasks import CLASSIFICATION
 
 CODE = ("linalg", "probes", "metrics", "outcome")  # what of this package decides an outcome
 
@@ -87,19 +88,19 @@ def measure(
     """
     names = [*([INPUT] if INPUT in train.features else []), *findings.layers]
     seeds = [settings.seed + repeat for repeat in range(settings.seeds)]
-    correct = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
+    credits = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
     for position, name in enumerate(names):
         outcomes = _outcomes(findings, train, test, name, seeds, settings, store)
         for seed, outcome in outcomes.items():
             findings.probes[name, seed] = outcome.probe
             if name != INPUT:
-                correct[seeds.index(seed), findings.layers.index(name)] = outcome.right.numpy()
+                credits[seeds.index(seed), findings.layers.index(name)] = outcome.credits.numpy()
                 findings.choice[name, seed] = outcome.choice
             if outcome.metrics:
                 findings.metrics[name] = outcome.metrics
                 findings.notes.extend((note, name) for note in outcome.notes)
         notify(f"{findings.dataset.key}: layers probed and measured", position + 1, len(names))
-    findings.correct = correct
+    findings.credits = credits
     findings.notes += _not_converged(findings)
 
 
@@ -130,6 +131,7 @@ def _outcomes(
             seed=seed,
             class_names=findings.dataset.class_names,
             layer=name,
+            task=findings.dataset.task,
             with_choice=name != INPUT,
             with_metrics=name != INPUT and is_first,
         )
@@ -155,7 +157,7 @@ def _outcome_key(
 ) -> str:
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
     asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
-    named = (*(one[name] for one in keys), findings.dataset.class_names)
+    named = (*(one[name] for one in keys), findings.dataset.class_names, findings.dataset.task)
     return key_of("outcome", code_of(*CODE), *named, *asked)
 
 
@@ -249,7 +251,7 @@ def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:
     Where `classes=` chose some classes of a set the network knows whole, only their outputs compete.
     """
     logits = test.logits
-    if logits is None:
+    if logits is None or dataset.task != CLASSIFICATION:
         return None
     if logits.shape[1] != len(dataset.class_names):
         if logits.shape[1] != dataset.source_classes:

@@ -38,8 +38,8 @@ def record_file(
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
     Tensors: `train/LAYER` and `test/LAYER`, (n, width) float32; `train/labels` and `test/labels`,
-    (n,) int64. Metadata (strings): `model`, `weights`, `pool`, `data`, and as JSON `class_names`,
-    `warnings` and `layers` (in forward order, which the file itself does not keep).
+    (n,) int64 or as the task has them. Metadata (strings): `model`, `weights`, `pool`, `data`, and as JSON
+    `class_names`, `warnings` and `layers` (in forward order, which the file itself does not keep).
 
     Returns:
         What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
@@ -71,6 +71,7 @@ def record_file(
         "file": str(out),
         "model": recorder.network.source,
         "data": dataset.key,
+        "task": dataset.task,
         "classes": len(dataset.class_names),
         "layers": [
             {"name": name, **{part: list(half.features[name].shape) for part, half in recorded.items()}}

@@ -192,27 +192,35 @@ def _read_parquet(path: Path, label: str | None, is_labelled: bool) -> Given:
     splits = [parquet.open_split(part, shards[part]) for part in roles.names]
     schema = splits[0].schema
     lists = [one.name for one in schema if _is_list_of_numbers(one.type)]
-    column = None if is_labelled else _label_column(schema, label, lists, name)
-    numbers = [one.name for one in schema if _is_number(one.type) and not _is_beside(one.name, column)]
+    chosen = [] if is_labelled else _label_columns(schema, label, lists, name)
+    lists = [one for one in lists if one not in chosen]
+    numbers = [one.name for one in schema if _is_number(one.type) and not _is_beside(one.name, chosen)]
     for split in splits[1:]:
-        lacking = [one for one in [column, *(lists or numbers)] if one and one not in split.schema.names]
+        lacking = [one for one in [*chosen, *(lists or numbers)] if one not in split.schema.names]
         if lacking:
             raise RequestError(f"{name}: the {split.name} split lacks column {lacking[0]!r}")
-    notes = [f"label column: {column}"] if column else []
+    notes = [f"label column{'s' if len(chosen) > 1 else ''}: {', '.join(chosen)}"] if chosen else []
     if numbers and not lists:
         notes.append(f"{len(numbers)} columns of numbers are the features, {numbers[0]} to {numbers[-1]}")
     return Given(
         parts={split.name: _columns(split, lists, numbers, name) for split in splits},
-        labels={split.name: tables.read_labels(split, column, name) for split in splits} if column else {},
-        class_names=tables.class_names(schema, column) if column else None,
+        labels={split.name: tables.read_labels(split, chosen, name) for split in splits} if chosen else {},
+        class_names=_label_names(schema, chosen),
         notes=(*notes, *roles.notes),
         code=_parquet_code(path, schema, lists, numbers),
     )
 
 
-def _is_beside(name: str, label: str | None) -> bool:
+def _is_beside(name: str, labels: Sequence[str]) -> bool:
     """Whether a column of numbers is no feature: labels, also where others are read, and pandas' index."""
-    return name in (label, *LABELS) or name.startswith("__index_level_")
+    return name in (*labels, *LABELS) or name.startswith("__index_level_")
+
+
+def _label_names(schema: pa.Schema, chosen: Sequence[str]) -> tuple[str, ...] | None:
+    """The classes' names where the file tells them; of several columns their own."""
+    if len(chosen) != 1:
+        return tuple(chosen) or None
+    return tables.list_names(schema, chosen[0]) or tables.class_names(schema, chosen[0])
 
 
 def _parquet_code(
@@ -227,17 +235,15 @@ def _parquet_code(
     return "import pandas as pd", f'features = {read}).select_dtypes("number"){left_out}.to_numpy()'
 
 
-def _label_column(schema: pa.Schema, wanted: str | None, lists: Sequence[str], key: str) -> str:
-    """Find the label column: the one named, a usual name, the only class label, or the only one it can be."""
+def _label_columns(schema: pa.Schema, wanted: str | None, lists: Sequence[str], key: str) -> list[str]:
+    """Find the label column: those named, a usual name, the only class label, or the only one it can be."""
+    if wanted is not None:
+        return tables.label_columns(schema, wanted, "", key, "--label")
+    usual = [name for name in (*LABELS, "fine_label") if name in schema.names]
+    if usual:
+        return usual[:1]
     able = [one for one in schema if one.name not in lists and not pa.types.is_floating(one.type)]
     names = [one.name for one in able]
-    if wanted is not None:
-        if wanted not in names:
-            raise unknown_name("column", wanted, names, f"--label names the label column of {key}.")
-        return wanted
-    usual = [name for name in (*LABELS, "fine_label") if name in names]
-    if usual:
-        return usual[0]
     classed = [name for name in names if tables.class_names(schema, name) is not None]
     left = names if lists else [one.name for one in able if not _is_number(one.type)]
     alone = next((found for found in (classed, left) if len(found) == 1), None)
@@ -247,7 +253,7 @@ def _label_column(schema: pa.Schema, wanted: str | None, lists: Sequence[str], k
             f"choose one of {shown} with --label COLUMN" if names else "add a column of integers or strings"
         )
         raise RequestError(f"{key} has no column called labels, label or y; {choice}, or give --labels FILE")
-    return alone[0]
+    return alone
 
 
 def _columns(

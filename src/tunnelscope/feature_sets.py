@@ -15,12 +15,13 @@ from torch import Tensor
 from tunnelscope.data import DataSet, Split
 from tunnelscope.data.arrays import label_values
 from tunnelscope.data.assemble import assemble
-from tunnelscope.data.labelled import Labelled, Part, choose_roles, number_values
+from tunnelscope.data.labelled import Labelled, Part, choose_roles, number_labels
 from tunnelscope.data.query import Options
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.feature_forms import LONE, Given, by_split, load_numpy, read_path
 from tunnelscope.probes.rows import finite_features
 from tunnelscope.recording import Recorded
+from tunnelscope.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def load_features(source: Any, asked: Asked) -> FeatureSet:
         _check_rows(features[split], given.labels, split, _place(file, split))
     widths = {name: whole.shape[1] for name, whole in features[roles.train].items()}
     _check_widths(features, widths, file)
-    class_names, labels = _numbered(given, roles.names, file)
+    task, class_names, labels = _numbered(given, roles.names, file)
     parts = [
         Part(split, values, partial(FeatureRows, features[split]))
         for split, values in zip(roles.names, labels, strict=True)
     ]
     notes = (*given.notes, *roles.notes, *_about(given.about))
-    labelled = Labelled(class_names, tuple(parts), notes)
+    labelled = Labelled(class_names, tuple(parts), notes, task)
     dataset = assemble(labelled, key, str(file), Options(max_samples=asked.max_samples), asked.seed)
     dataset = replace(dataset, warnings=tuple(dict.fromkeys((*given.warnings, *dataset.warnings))))
     code = {name: _code(given, roles.train, name) for name in names}
@@ -236,13 +237,13 @@ def _check_widths(features: Mapping[str, Mapping[str, Tensor]], widths: Mapping[
                 )
 
 
-def _numbered(given: Given, splits: Sequence[str], file: str) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Class names, and the labels of each split as numbers from 0."""
+def _numbered(
+    given: Given, splits: Sequence[str], file: str
+) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
+    """The task, its names, and the labels of each split: of classes numbers from 0."""
     values = [label_values(given.labels[split], _place(file, split)) for split in splits]
-    if len({one.dtype.kind for one in values}) > 1:
-        raise RequestError(f"{file}: labels of one split are strings, of the other integers; give one kind")
-    if given.class_names is None or values[0].dtype.kind != "i":
-        return number_values(values)
+    if given.class_names is None or any(one.dtype.kind != "i" or one.ndim > 1 for one in values):
+        return number_labels(values, given.class_names, file)
     for split, one in zip(splits, values, strict=True):
         outside = np.flatnonzero((one < 0) | (one >= len(given.class_names)))
         if len(outside):
@@ -250,7 +251,7 @@ def _numbered(given: Given, splits: Sequence[str], file: str) -> tuple[tuple[str
                 f"{_place(file, split)}: label {one[outside[0]]} in row {outside[0]} is none of the "
                 f"{len(given.class_names)} class names; mend the file"
             )
-    return given.class_names, values
+    return CLASSIFICATION, given.class_names, values
 
 
 def _labels(labels: Any) -> Any:

@@ -14,6 +14,7 @@ from tunnelscope.probes import wilson
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
 from tunnelscope.subject import Subject
+from tunnelscope.tasks import CLASSIFICATION, SCORE_NAMES
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Findings:
     layers: list[str]
     probes: dict[tuple[str, int], AnyProbe] = field(default_factory=dict)  # by layer and seed
     choice: dict[tuple[str, int], ChoiceScores] = field(default_factory=dict)  # by layer and seed
-    correct: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))  # (seeds, layers, test rows)
+    credits: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    """What each test row adds to the score (`probes.credits`), (seeds, layers, test rows)."""
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by layer
     cka: np.ndarray | None = None  # (layers, layers)
     model: str = ""  # that was asked for
@@ -56,25 +58,38 @@ class Findings:
     code: dict[str, list[str]] = field(default_factory=dict)  # by layer: loads its features, without network
 
     @property
-    def accuracies(self) -> np.ndarray:
-        """Test accuracy of each layer, (layers,), mean over seeds."""
-        return self.correct.mean(axis=2).mean(axis=0)
+    def score_name(self) -> str:
+        """What probes are scored by: `accuracy`, `r2` or `map`."""
+        return SCORE_NAMES[self.dataset.task]
 
-    def accuracy_interval(self, position: int, resampled: np.ndarray) -> tuple[float, float]:
-        """The 95 % interval of a layer's test accuracy: Wilson's, over test rows.
+    @property
+    def scores(self) -> np.ndarray:
+        """Each layer's score on the test rows, (layers,), mean over seeds."""
+        return self.credits.mean(axis=2).mean(axis=0)
+
+    def score_interval(self, position: int, resampled: np.ndarray) -> tuple[float, float]:
+        """The 95 % interval of a layer's score over test rows: of an accuracy Wilson's, else the probe's own.
 
         Of several seeds' mean it is widened to that of the bootstrap over test rows and seeds, which alone
         would have no width where every row is right.
 
         Args:
-            resampled: accuracies on bootstrap samples, (resamples, layers).
+            resampled: scores on bootstrap samples, (resamples, layers).
         """
-        rows = self.correct.shape[2]
-        low, high = wilson(self.accuracies[position] * rows, rows)
+        low, high = self.interval_of_rows(position)
         if len(self.seeds) == 1:
             return low, high
         ends = np.quantile(resampled[:, position], [0.025, 0.975])
         return min(low, float(ends[0])), max(high, float(ends[1]))
+
+    def interval_of_rows(self, position: int) -> tuple[float, float]:
+        """The 95 % interval of a layer's score over test rows alone."""
+        rows = self.credits.shape[2]
+        if self.dataset.task == CLASSIFICATION:
+            return wilson(self.scores[position] * rows, rows)
+        known = (self.probes[self.layers[position], seed].interval for seed in self.seeds)
+        low, high = np.mean([ends or (-math.inf, 1.0) for ends in known], axis=0)
+        return float(low), float(high)
 
     @property
     def seeds(self) -> list[int]:
@@ -96,13 +111,13 @@ class Findings:
 
     @property
     def heldout(self) -> list[np.ndarray]:
-        """Which held-out training rows each layer's probe gets right, (seeds, layers, rows).
+        """What held-out training rows add to each layer's score, (seeds, layers, rows).
 
         Seeds that judge the same rows, as all do where few rows are held out, are one array: their rows
         are no further evidence. Of seeds that judge others each is an array of its own.
         """
         right = [
-            np.array([self.choice[name, seed].right.numpy() for name in self.layers], dtype=np.float64)
+            np.array([self.choice[name, seed].credits.numpy() for name in self.layers], dtype=np.float64)
             for seed in self.seeds
         ]
         rows = [self.choice[self.layers[0], seed].rows for seed in self.seeds]

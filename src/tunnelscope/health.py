@@ -6,7 +6,7 @@ A check that finds nothing gives None. Thresholds are those of docs/definitions.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunnelscope.probes import wilson
+from tunnelscope.tasks import score_words
 
 SCALE_REFUSED = 10.0  # times too large or too small: the numbers would be another network's
 SCALE_DOUBTED = 3.0  # times; data of another kind than the network's own stays below
@@ -87,30 +87,40 @@ def own_accuracy(key: str, network: float | None, probe: float) -> str | None:
 
 
 def at_chance(
-    key: str, layers: Mapping[str, float], best: str, n_test: int, classes: int, kind: str = "images"
+    key: str,
+    places: tuple[str, str],
+    scores: Mapping[str, float],
+    lows: Mapping[str, float],
+    read_on: tuple[int, str],
+    chance: float,
+    score_name: str = "accuracy",
 ) -> str | None:
     """Probes that are not surely better than guessing: the last layer's, or every layer's.
 
     Args:
-        layers: test accuracy by layer, in order.
-        best: the layer to take.
-        kind: what the rows are.
+        places: the layer to take, and the last one.
+        scores, lows: on the test rows by these layers, and the lower ends of their 95 % intervals.
+        read_on: how many test rows there are, and what they are.
+        chance: the score of a probe that knows nothing.
+        score_name: what the score is.
     """
-    *_, last = layers
-    is_sure = {name: wilson(layers[name] * n_test, n_test)[0] > 1 / classes for name in (best, last)}
-    if is_sure[last]:
+    best, last = places
+    count, kind = read_on
+    if lows[last] > chance:
         return None
-    chance = f"chance ({1 / classes:.1%})"
-    if is_sure[best]:
+    guessing = f"chance ({score_words(score_name, chance)})"
+    said = score_words(score_name, scores[last])
+    what = "these classes" if score_name == "accuracy" else "what these labels need"
+    if lows[best] > chance:
         return (
-            f"{key}: the probe on the last layer, {last} ({layers[last]:.1%} of {n_test:,} test {kind}), is "
-            f"not surely above {chance}: the network has lost these classes, or there are too few training "
-            f"{kind}; take {best}, or give more {kind}"
+            f"{key}: the probe on the last layer, {last} ({said} of {count:,} test {kind}), is not surely "
+            f"above {guessing}: the network has lost {what}, or there are too few training {kind}; take "
+            f"{best}, or give more {kind}"
         )
     return (
-        f"{key}: no layer's probe is surely above {chance}, that on {best} has {layers[best]:.1%} of "
-        f"{n_test:,} test {kind}: nothing follows from its curve; check labels and preprocessing, or give "
-        f"more {kind}"
+        f"{key}: no layer's probe is surely above {guessing}, that on {best} has "
+        f"{score_words(score_name, scores[best])} of {count:,} test {kind}: nothing follows from its curve; "
+        f"check labels and preprocessing, or give more {kind}"
     )
 
 

@@ -6,12 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tunnelscope.data import DataSet, Fingerprint, Prints, Skipped, Split, Tokenisation, load_prints
 from tunnelscope.data.rows import spread_rows
-from tunnelscope.recording import INPUT, LOGITS, Progress, Recorded, Recorder, Rows, StageProgress
+from tunnelscope.recording import (
+    INPUT,
+    LOGITS,
+    Progress,
+    Recorded,
+    Recorder,
+    Rows,
+    StageProgress,
+    kept_labels,
+)
 from tunnelscope.store import FeatureWriter, Store, code_of, key_of
 
 # What of this package decides a feature.
@@ -211,7 +219,7 @@ def _known(names: Names, split: Split, store: Store, stamp: str) -> Recorded | N
     try:
         skipped = Skipped(len(split))
         skipped.rows, skipped.said = list(facts["skipped"]), list(facts["said"])
-        labels = torch.as_tensor(np.delete(np.asarray(split.labels), skipped.rows), dtype=torch.int64)
+        labels = kept_labels(split, skipped)
         return Recorded({}, labels, str(fingerprint), skipped, tuple(facts["warnings"]))
     except (TypeError, KeyError, IndexError):  # no such note, or a damaged one
         return None
@@ -247,7 +255,7 @@ def _fingerprint(split: Split) -> str | None:
     fingerprint = Fingerprint()
     try:
         for index, label in enumerate(split.labels):
-            fingerprint.update(split.images[index], int(label))
+            fingerprint.update(split.images[index], label)
     except Exception:
         return None
     return fingerprint.hexdigest()

@@ -16,9 +16,9 @@ UNKNOWN = {"value": None, "low": None, "high": None}
 
 @dataclass(frozen=True)
 class Resamples:
-    """Bootstrap samples by set: accuracies (resamples, layers), layers chosen among all and among matched."""
+    """Bootstrap samples by set: scores (resamples, layers), layers chosen among all and among matched."""
 
-    accuracies: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
     choices: Mapping[str, np.ndarray]
     matched: Mapping[str, np.ndarray]
 
@@ -39,7 +39,7 @@ def read_other_data(
         if shared and shared not in readings:
             draws = [other.dataset.key for other in others if other.dataset.draw_of == shared]
             readings[shared] = _of_draws(shared, draws, values, resampled, seed)
-        start = tunnel.ood_start(found.accuracies)
+        start = tunnel.ood_start(found.scores)
         known = {
             name: tunnel.estimate(value, resampled[key][name])
             for name, value in values[key].items()
@@ -55,29 +55,29 @@ def read_other_data(
 
 def _values(found: Findings, own: Findings | None) -> dict[str, float]:
     """Each reading of a set; those against the ID set where there is one."""
-    accuracies = found.accuracies
+    scores = found.scores
     matched = found.best_among(tunnel.matched_layers(len(found.layers)))
     values = {
-        "retained": tunnel.retained(accuracies, found.best),
-        "retained_matched": tunnel.retained(accuracies, matched),
-        "retained_paper": tunnel.retained_paper(accuracies),
+        "retained": tunnel.retained(scores, found.best),
+        "retained_matched": tunnel.retained(scores, matched),
+        "retained_paper": tunnel.retained_paper(scores),
     }
     if own is not None:
-        values["pearson"] = tunnel.pearson(own.accuracies, accuracies)
-        values["alignment"] = _aligned(own.accuracies, accuracies, _chances(own, found))
+        values["pearson"] = tunnel.pearson(own.scores, scores)
+        values["alignment"] = _aligned(own.scores, scores, _chances(own, found))
     return values
 
 
 def _resampled(found: Findings, own: Findings | None, resamples: Resamples) -> dict[str, np.ndarray]:
     """The same on bootstrap samples, (resamples,) each."""
     key = found.dataset.key
-    curves = resamples.accuracies[key]
+    curves = resamples.scores[key]
     values = {
         "retained": tunnel.over_resamples(tunnel.retained, curves, resamples.choices[key]),
         "retained_matched": tunnel.over_resamples(tunnel.retained, curves, resamples.matched[key]),
     }
     if own is not None:
-        own_curves, chances = resamples.accuracies[own.dataset.key], _chances(own, found)
+        own_curves, chances = resamples.scores[own.dataset.key], _chances(own, found)
         values["pearson"] = tunnel.over_resamples(tunnel.pearson, own_curves, curves)
         values["alignment"] = tunnel.over_resamples(
             lambda own_curve, curve: _aligned(own_curve, curve, chances), own_curves, curves
@@ -118,7 +118,7 @@ def _entry(known: dict[str, tunnel.Estimate], paper: float) -> dict[str, Any]:
 
 
 def _chances(own: Findings, found: Findings) -> tuple[float, float]:
-    return 1 / len(own.dataset.class_names), 1 / len(found.dataset.class_names)
+    return own.dataset.chance, found.dataset.chance
 
 
 def _aligned(own_curve: np.ndarray, curve: np.ndarray, chances: tuple[float, float]) -> float:

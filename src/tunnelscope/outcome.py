@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -13,6 +14,7 @@ from tunnelscope.metrics import layer_metrics
 from tunnelscope.probes import LinearProbe, choice_scores, fit_probe, load_probe
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
+from tunnelscope.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +23,14 @@ class Outcome:
 
     Attributes:
         probe: fitted on the training rows, scored on the test rows.
-        right: whether it gets each test row right, (n_test,), bool.
+        credits: what each test row adds to the score (`probes.credits`): of classes whether it is right.
         choice: how the layer does on held-out training rows.
         metrics: by name; empty where they were not asked for.
         notes: what the metrics could not say, in words.
     """
 
     probe: AnyProbe
-    right: Tensor
+    credits: Tensor
     choice: ChoiceScores
     metrics: dict[str, float | None]
     notes: tuple[str, ...] = ()
@@ -36,7 +38,7 @@ class Outcome:
     def save(self, folder: Path) -> None:
         """Write it into an empty folder."""
         self.probe.save(folder / "probe.safetensors")
-        rows = {"right": self.right.contiguous(), "choice": self.choice.right.contiguous()}
+        rows = {"credits": self.credits.contiguous(), "choice": self.choice.credits.contiguous()}
         rows["choice_rows"] = self.choice.rows
         save_file(rows, folder / "rows.safetensors")
         told = {"metrics": self.metrics, "notes": self.notes, "choice_loss": self.choice.loss}
@@ -50,7 +52,7 @@ def load_outcome(folder: Path) -> Outcome | None:
         rows = load_file(folder / "rows.safetensors")
         return Outcome(
             probe=load_probe(folder / "probe.safetensors"),
-            right=rows["right"],
+            credits=rows["credits"],
             choice=ChoiceScores(rows["choice"], told["choice_loss"], rows["choice_rows"]),
             metrics=told["metrics"],
             notes=tuple(told["notes"]),
@@ -68,26 +70,35 @@ def measure_layer(
     seed: int,
     class_names: tuple[str, ...],
     layer: str,
+    task: str = CLASSIFICATION,
     with_choice: bool = True,
     with_metrics: bool = True,
 ) -> Outcome:
     """Probe one layer, judge it for the choice of a layer, and measure its features.
 
     Args:
-        train, test: features (n, width) and labels (n,).
+        train, test: features (n, width) and labels (n,); of other tasks (n, t).
         protocol, tolerance, seed, class_names: of the probe.
         layer: its name, for messages.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
     """
     fitted = fit_probe(
-        *train, protocol=protocol, tolerance=tolerance, seed=seed, class_names=class_names, layer=layer
+        *train,
+        protocol=protocol,
+        tolerance=tolerance,
+        seed=seed,
+        class_names=class_names,
+        layer=layer,
+        task=task,
     ).scored(*test)
-    right = fitted.predict(test[0]) == test[1]
-    choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None, right[:0].long())
+    credits = fitted.credits(*test)
+    nothing = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
+    choice = choice_scores(*train, fitted) if with_choice else nothing
     metrics, notes = {}, []
     if with_metrics:
-        metrics, notes = layer_metrics(test[0], *train, *_on_features(fitted))
-    return Outcome(fitted, right, choice, metrics, tuple(notes))
+        classes = train[1] if task == CLASSIFICATION else None
+        metrics, notes = layer_metrics(test[0], train[0], classes, *_on_features(fitted))
+    return Outcome(fitted, credits, choice, metrics, tuple(notes))
 
 
 def _on_features(fitted: AnyProbe) -> tuple[Tensor | None, Tensor | None]:

@@ -15,7 +15,7 @@ from tunnelscope.feature_sets import Asked, FeatureSet, load_features, recorded
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan, claim_folder
-from tunnelscope.scanning import Clock, check_settings, finish, told
+from tunnelscope.scanning import Clock, check_settings, check_tasks, finish, told
 from tunnelscope.subject import INPUT, Layer, Subject
 
 
@@ -75,6 +75,7 @@ def scan_features(
     with clock.stage("load"):
         asked = Asked(labels, test, test_labels, label, layers, max_samples, seed)
         sets = _load_sets(id, ood, asked)
+        check_tasks([one.dataset for one in sets], settings)
     if announce:
         for line in [line for one in sets for line in told(one.dataset)]:
             announce(line)

@@ -99,6 +99,12 @@ class Recorded:
         return self.features.get(LOGITS)
 
 
+def kept_labels(split: Split, skipped: Skipped) -> Tensor:
+    """The labels of the rows that were read: int64, or float64 where they are numbers."""
+    labels = np.delete(np.asarray(split.labels), skipped.rows, axis=0)
+    return torch.from_numpy(labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64))
+
+
 @dataclass(frozen=True)
 class Recorder:
     """A network with the layers to read and how each is pooled, ready to record any split."""
@@ -162,7 +168,7 @@ class Recorder:
         small: list[Tensor | None] = []
 
         def seen(index: int, item: Any) -> None:
-            fingerprint.update(item, int(split.labels[index]))
+            fingerprint.update(item, split.labels[index])
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
             small.append(thumbnails(batch))
@@ -172,10 +178,10 @@ class Recorder:
                 progress(len(batch))
         if progress and skipped.rows:
             progress(len(skipped.rows))
-        labels = np.delete(np.asarray(split.labels), skipped.rows)
+        labels = kept_labels(split, skipped)
         return Recorded(
             sink.finish(fingerprint.hexdigest(), len(labels)),
-            torch.as_tensor(labels, dtype=torch.int64),
+            labels,
             fingerprint.hexdigest(),
             skipped,
             tuple(warnings),

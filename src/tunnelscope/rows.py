@@ -23,7 +23,7 @@ def table_rows(
 
     Args:
         run: the scan's JSON object.
-        resampled: accuracies on bootstrap samples by set, (resamples, layers).
+        resampled: scores on bootstrap samples by set, (resamples, layers).
     """
     rows: list[dict[str, Any]] = []
     for found in findings:
@@ -109,22 +109,23 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
     for (name, seed), fitted in found.probes.items():
         place = _place(subject, name) | {"seed": seed, "protocol": fitted.protocol}
         on_test = place | {"split": "test"}
-        rows.append(
-            on_test
-            | {"quantity": "probe_accuracy", "value": fitted.accuracy, "low": fitted.low, "high": fitted.high}
-        )
-        rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
-        rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
+        score_name, score = fitted.result
+        about = {"quantity": f"probe_{score_name}", "value": score, "low": fitted.low, "high": fitted.high}
+        rows.append(on_test | about)
+        if score_name == "accuracy":
+            rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
+            rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
         if fitted.penalty is not None:
             rows.append(place | {"split": "train", "quantity": "probe_penalty", "value": fitted.penalty})
         heldout = place | {"split": "heldout"}
-        rows.append(heldout | {"quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
+        if score_name == "accuracy":
+            rows.append(heldout | {"quantity": "heldout_accuracy", "value": fitted.heldout_accuracy})
         if (name, seed) in found.choice:
             rows.append(
                 heldout
                 | {
-                    "quantity": "choice_accuracy",
-                    "value": found.choice[name, seed].accuracy,
+                    "quantity": f"choice_{score_name}",
+                    "value": found.choice[name, seed].score,
                     "protocol": choice_protocol(fitted),
                 }
             )
@@ -137,21 +138,26 @@ def _mean_rows(found: Findings, subject: Subject, resampled: np.ndarray) -> list
         return []
     rows = []
     for position, name in enumerate(found.layers):
-        low, high = found.accuracy_interval(position, resampled)
+        low, high = found.score_interval(position, resampled)
         fitted = found.probes[name, found.seeds[0]]
         rows.append(
             _place(subject, name)
             | {
                 "split": "test",
-                "quantity": "probe_accuracy_mean",
-                "value": found.accuracies[position],
+                "quantity": f"probe_{found.score_name}_mean",
+                "value": found.scores[position],
                 "low": low,
                 "high": high,
                 "seed": None,
-                "protocol": f"wilson and {_bootstrap(found)} with {fitted.protocol}",
+                "protocol": f"{_alone(found)} and {_bootstrap(found)} with {fitted.protocol}",
             }
         )
     return rows
+
+
+def _alone(found: Findings) -> str:
+    """How the interval of one probe is made, as the column `protocol` has it."""
+    return "wilson" if found.score_name == "accuracy" else "standard error"
 
 
 def _bootstrap(found: Findings) -> str:
@@ -203,7 +209,7 @@ def _tunnel_rows(found: Findings, run: dict[str, Any]) -> list[dict]:
                     **run["network_accuracy"],
                 }
             )
-        for quantity in ("start_95", "start_98"):
+        for quantity in ("start_95", "start_98") if reading["start_95"] else ():
             low, high = reading[f"{quantity}_interval"]
             rows.append(
                 {

@@ -21,7 +21,7 @@ from tunnelscope.input_scale import check_input_scale
 from tunnelscope.memory import peak, read_size
 from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
-from tunnelscope.probes import protocol_name
+from tunnelscope.probes import protocol_name, task_protocol
 from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import (
     Recorder,
@@ -35,6 +35,7 @@ from tunnelscope.results import Scan, claim_folder
 from tunnelscope.store import Store
 from tunnelscope.subject import Subject
 from tunnelscope.summary import summarise
+from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 
 class Clock:
@@ -245,6 +246,7 @@ def _prepare(
     budget = read_size(memory) if isinstance(memory, str) else memory
     with clock.stage("load"):
         sources = _load_sets(id, ood, settings, label, image, announce)
+        check_tasks(sources, settings)
         recorder = _load_model(model, sources, id is not None, settings, **loading)
         beside = _control_recorder(recorder, sources[0], settings) if control else None
     for line in choices(recorder.network, sources):
@@ -291,6 +293,15 @@ def check_settings(settings: Settings) -> None:
     check_tolerance(settings.tolerance)
 
 
+def check_tasks(sources: list[DataSet], settings: Settings) -> None:
+    """Refuse a probe that the labels of a set cannot be read by, before anything is recorded."""
+    for dataset in sources:
+        try:
+            task_protocol(settings.protocol, dataset.task)
+        except RequestError as error:
+            raise RequestError(f"{dataset.key}: {error}") from error
+
+
 def choices(network: Network, sources: list[DataSet]) -> list[str]:
     """What was decided before the work starts, a line a choice."""
     lines = [f"{network.source}: weights {network.weights}"]
@@ -304,7 +315,8 @@ def told(dataset: DataSet) -> list[str]:
     rows = f"{len(dataset.train):,} training and {len(dataset.test):,} test {dataset.train.kind}"
     is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
     source = "" if is_told else f", from {dataset.source}"
-    size = f"{rows}, {len(dataset.class_names)} classes{source}"
+    many = {CLASSIFICATION: "classes", REGRESSION: "targets", MULTI_LABEL: "labels"}[dataset.task]
+    size = f"{rows}, {len(dataset.class_names)} {many}{source}"
     return [f"{dataset.key}: {line}" for line in (size, *dataset.notes)]
 
 
@@ -374,7 +386,7 @@ def _load_model(
         model,
         first.train,
         weights=weights,
-        classes=len(first.class_names) if has_id else None,
+        classes=len(first.class_names) if has_id and first.task == CLASSIFICATION else None,
         seed=settings.seed,
         layers=settings.layers,
         pool=settings.pool,

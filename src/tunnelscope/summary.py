@@ -20,6 +20,7 @@ from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
 from tunnelscope.rows import control_rows, pooled_rows, table_rows
 from tunnelscope.subject import INPUT, Subject
+from tunnelscope.tasks import CLASSIFICATION, SCORE_TITLES, score_title
 from tunnelscope.verdict import next_step, verdict
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def summarise(
     drawn = _resamples(findings, others, subject, settings)
     costs = _costs(findings, subject, milliseconds)
     best_layer = {
-        key: _best_layer(found, drawn.accuracies[key], drawn.choices[key], costs)
+        key: _best_layer(found, drawn.scores[key], drawn.choices[key], costs)
         for key, found in ((found.dataset.key, found) for found in findings)
     }
     layers = _layers(subject, own or findings[0])
     on_others = read_other_data(own, others, drawn, best_layer, settings.seed)
-    reading = _tunnel(own, subject, drawn.accuracies, on_others)
+    reading = _tunnel(own, subject, drawn.scores, on_others)
     network_accuracy = _network_accuracy(own)
     own_accuracy = (network_accuracy["network_accuracy"] or NOTHING)["value"]
     probes = [(name, _probe(found, name, seed)) for found in findings for name, seed in found.probes]
@@ -65,7 +66,17 @@ def summarise(
         "model": _model(subject),
         "data": [_data(found) for found in findings],
         **network_accuracy,
-        "verdict": verdict(reading, best_layer, layers, _at_chance(best_layer, findings), subject.weights),
+        "verdict": verdict(
+            reading,
+            best_layer,
+            layers,
+            _at_chance(best_layer, findings),
+            subject.weights,
+            (
+                SCORE_TITLES[own.score_name] if own else "accuracy",
+                score_title(found.score_name for found in others),
+            ),
+        ),
         "next_step": {found.dataset.key: _next_step(found, subject, settings) for found in findings},
         "tunnel": reading,
         "best_layer": best_layer,
@@ -78,7 +89,7 @@ def summarise(
         **_circumstances(findings, subject, settings, control),
     }
     run = plain(run)
-    rows = table_rows(findings, subject, settings, run, drawn.accuracies)
+    rows = table_rows(findings, subject, settings, run, drawn.scores)
     rows += pooled_rows(subject, settings, run, settings.seeds) + control_rows(control, settings, run)
     return run, make_table(rows)
 
@@ -97,14 +108,14 @@ def _resamples(
         )
         for found in findings
     }
-    accuracies = {
+    scores = {
         found.dataset.key: tunnel.resampled_accuracies(
-            found.correct, draws("bootstrap", found), RESAMPLES, shares[found.dataset.key]
+            found.credits, draws("bootstrap", found), RESAMPLES, shares[found.dataset.key]
         )
         for found in findings
     }
     matched = _choices(others, settings, shares, tunnel.matched_layers(len(subject.layers)))
-    return Resamples(accuracies, _choices(findings, settings, shares), matched)
+    return Resamples(scores, _choices(findings, settings, shares), matched)
 
 
 def _circumstances(
@@ -158,6 +169,10 @@ def _tunnel(
     reading |= {"length": None, "share": None, "extractor_share": None}
     if own is None:
         reading["reason"] = "no ID set was given (--id), so there is no accuracy on the network's own data"
+    elif own.scores[-1] <= 0:
+        reading["reason"] = (
+            f"the last layer's probe on {own.dataset.key} has R² {own.scores[-1]:.2f}, not above 0"
+        )
     else:
         for percent in (95, 98):
             reading |= _start(names, own, resampled[own.dataset.key], percent)
@@ -177,8 +192,8 @@ def _start(names: list[str], own: Findings, resampled: np.ndarray, percent: int)
     threshold = percent / 100
     low, high = tunnel.start_interval(resampled, threshold)
     return {
-        f"start_{percent}": names[tunnel.tunnel_start(own.accuracies, threshold)],
-        f"start_{percent}_stable": names[tunnel.stable_start(own.accuracies, threshold)],
+        f"start_{percent}": names[tunnel.tunnel_start(own.scores, threshold)],
+        f"start_{percent}_stable": names[tunnel.stable_start(own.scores, threshold)],
         f"start_{percent}_interval": [names[low], names[high]],
     }
 
@@ -208,16 +223,21 @@ def _best_layer(
     found: Findings, resampled: np.ndarray, choices: np.ndarray, costs: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     name = found.layers[found.best]
-    low, high = found.accuracy_interval(found.best, resampled)
+    low, high = found.score_interval(found.best, resampled)
     share = float((choices == found.best).mean())
     return {
         "layer": name,
-        "accuracy": float(found.accuracies[found.best]),
+        **_scored(found.score_name, float(found.scores[found.best])),
         "low": low,
         "high": high,
         "choice_share": share,  # of the resamples of the held-out rows, those that choose this layer
         **costs[name],
     }
+
+
+def _scored(name: str, value: float | None) -> dict[str, Any]:
+    """A score under its name; `accuracy` beside it is null where probes are scored by something else."""
+    return {"accuracy": value if name == "accuracy" else None, "score_name": name, "score": value}
 
 
 def _layers(subject: Subject, found: Findings) -> list[dict[str, Any]]:
@@ -279,12 +299,13 @@ def _data(found: Findings) -> dict[str, Any]:
         "key": dataset.key,
         "source": dataset.source,
         "role": found.role,
+        "task": dataset.task,
         "classes": len(dataset.class_names),
         "class_names": list(dataset.class_names),
         "n_train": len(dataset.train.labels),
         "n_test": len(dataset.test.labels),
         "ready_inputs": found.ready_inputs,  # floats: no preprocessing is applied
-        "chance": 1 / len(dataset.class_names),
+        "chance": dataset.chance,
         "notes": list(dataset.notes),
     }
 
@@ -294,6 +315,9 @@ def _network_accuracy(own: Findings | None) -> dict[str, Any]:
         return {"network_accuracy": None, "network_accuracy_reason": "no ID set was given"}
     if own.code:
         return {"network_accuracy": None, "network_accuracy_reason": "features were given, not the network"}
+    if own.dataset.task != CLASSIFICATION:
+        reason = f"the labels of {own.dataset.key} are no classes ({own.dataset.task})"
+        return {"network_accuracy": None, "network_accuracy_reason": reason}
     if own.network_correct is None:
         reason = (
             f"the network's outputs are not the {len(own.dataset.class_names)} classes of {own.dataset.key}"
@@ -309,7 +333,7 @@ def _network_accuracy(own: Findings | None) -> dict[str, Any]:
 
 def _at_chance(best_layer: dict[str, Any], findings: list[Findings]) -> list[str]:
     """Keys of the sets on which even the layer to take is not surely better than guessing."""
-    chances = {found.dataset.key: 1 / len(found.dataset.class_names) for found in findings}
+    chances = {found.dataset.key: found.dataset.chance for found in findings}
     keys = [key for key, best in best_layer.items() if best["low"] <= chances[key]]
     drawn = {f.dataset.draw_of for f in findings if f.dataset.draw_of and f.dataset.key in keys}
     return [*keys, *sorted(drawn)]
@@ -321,7 +345,7 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
         "layer": name,
         "dataset": found.dataset.key,
         "role": found.role,
-        "accuracy": fitted.accuracy,
+        **_scored(*fitted.result),
         "low": fitted.low,
         "high": fitted.high,
         "balanced_accuracy": fitted.balanced_accuracy,
@@ -364,7 +388,7 @@ def _warnings(
     own = findings[0]
     if subject.weights.startswith("random"):  # that its classifier knows nothing is no fault
         own_accuracy = None
-    far_under = health.own_accuracy(own.dataset.key, own_accuracy, own.accuracies[-1])
+    far_under = health.own_accuracy(own.dataset.key, own_accuracy, own.scores[-1])
     return warnings + ([far_under] if far_under else [])
 
 
@@ -372,7 +396,7 @@ def _set_warnings(found: Findings, subject: Subject) -> list[str]:
     """What a reader must know about one data set before its numbers are believed."""
     dataset = found.dataset
     warnings = []
-    if len(dataset.test) < FEW_TEST_ROWS:
+    if len(dataset.test) < FEW_TEST_ROWS and dataset.task == CLASSIFICATION:
         warnings.append(
             f"{dataset.key} has {len(dataset.test)} test {dataset.test.kind}: accuracies are known to about "
             f"±{100 / len(dataset.test) ** 0.5:.0f} points"
@@ -391,13 +415,23 @@ def _health(found: Findings) -> list[str | None]:
     """Chance, dead features and overlap of one data set; None where there is nothing to say."""
     dataset, key = found.dataset, found.dataset.key
     test, kind = len(dataset.test), dataset.test.kind
-    by_layer = dict(zip(found.layers, found.accuracies.tolist(), strict=True))
+    sure = {found.layers[place]: found.interval_of_rows(place)[0] for place in {found.best, -1}}
+    reached = {found.layers[place]: float(found.scores[place]) for place in {found.best, -1}}
     dead = {name: values.get("dead_features") for name, values in found.metrics.items()}
     both = [row for row, _ in (*found.equal, *found.like)]
-    right = found.correct[:, -1].mean(axis=0)
-    rest = float(np.delete(right, both).mean()) if len(both) < test else None
+    right = found.credits[:, -1].mean(axis=0)
+    is_told = len(both) < test and dataset.task == CLASSIFICATION
+    rest = float(np.delete(right, both).mean()) if is_told else None
     return [
-        health.at_chance(key, by_layer, found.layers[found.best], test, len(dataset.class_names), kind),
+        health.at_chance(
+            key,
+            (found.layers[found.best], found.layers[-1]),
+            reached,
+            sure,
+            (test, kind),
+            dataset.chance,
+            found.score_name,
+        ),
         health.dead_features(key, dead),
         health.overlap(
             key,

@@ -15,6 +15,7 @@ def verdict(
     layers: Sequence[dict[str, Any]],
     at_chance: Collection[str] = (),
     weights: str = "",
+    scores: tuple[str, str] = ("accuracy", "accuracy"),
 ) -> str:
     """Two sentences: where the tunnel starts, and what the layers after it cost on other data.
 
@@ -25,13 +26,18 @@ def verdict(
         tunnel, best_layer, layers: as in the JSON object.
         at_chance: keys of the sets whose best accuracy is not surely above chance.
         weights: of the network, in words.
+        scores: what probes are scored by on the own and on other data, in words.
     """
-    start = _about_start(tunnel, layers, at_chance, untrained=weights.startswith("random"))
-    return f"{start} {_about_other_data(tunnel, best_layer, layers, at_chance)}"
+    start = _about_start(tunnel, layers, at_chance, scores[0], untrained=weights.startswith("random"))
+    return f"{start} {_about_other_data(tunnel, best_layer, layers, at_chance, scores[1])}"
 
 
 def _about_start(
-    tunnel: dict[str, Any], layers: Sequence[dict[str, Any]], at_chance: Collection[str], untrained: bool
+    tunnel: dict[str, Any],
+    layers: Sequence[dict[str, Any]],
+    at_chance: Collection[str],
+    score: str,
+    untrained: bool,
 ) -> str:
     count = len(layers)
     if tunnel["start_95"] is None:
@@ -47,7 +53,7 @@ def _about_start(
         return f"On its own data {network} builds its representation up to the last layer, {where}."
     rest = "the last layer adds" if tunnel["length"] == 1 else f"the {tunnel['length']} layers after it add"
     built = f"On its own data {network} has built its representation by {where}"
-    return f"{built}; {rest} at most 5 % of the final accuracy."
+    return f"{built}; {rest} at most 5 % of the final {score}."
 
 
 def _about_other_data(
@@ -55,6 +61,7 @@ def _about_other_data(
     best_layer: dict[str, Any],
     layers: Sequence[dict[str, Any]],
     at_chance: Collection[str],
+    score: str,
 ) -> str:
     if not tunnel["ood"]:
         return "What the layers after it cost on other data was not asked; name a set with --ood."
@@ -76,7 +83,7 @@ def _about_other_data(
     strength = f"{_strength(band(mean(ratios)))}, {sure}" if fallen else "no tunnel beyond"
     rest = f"; {unreadable}" if len(readable) < len(asked) else ""
     return (
-        f"Of the best layer's accuracy on other data the last layer keeps {kept}: {strength} the sampling "
+        f"Of the best layer's {score} on other data the last layer keeps {kept}: {strength} the sampling "
         f"error{rest}."
     )
 

@@ -153,7 +153,8 @@ def test_corrupt_image_files_name_their_path(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "options", "words"),
     [
-        ([0.5, 1.5, 0.5], {}, "column 'label' of a.parquet holds double; labels are integers or strings"),
+        ([0.5, float("nan"), 0.5], {}, r"a.parquet: labels are not finite in 1 rows \(first: 1\)"),
+        ([0.5, 0.5, 0.5], {}, "a.parquet: all rows have the same labels, so there is nothing to predict"),
         ([0, None, 1], {"images": [b""] * 3}, "1 labels in column 'label' are null, the first in row 1"),
         (
             [0, 1, -1],
@@ -235,8 +236,10 @@ def test_a_set_without_a_train_split_asks_for_one(tmp_path):
         ((np.zeros((3, 4, 4), np.int64), [0, 1, 0]), "int64 images; give uint8"),
         ((np.zeros((3, 4), np.uint8), [0, 1, 0]), "images of shape \\(3, 4\\); wanted"),
         ((np.zeros((3, 4, 4), np.uint8), [0, 1]), "3 images, but 2 labels"),
-        ((np.zeros((3, 4, 4), np.uint8), [0.5, 1, 0]), "labels are float64"),
-        ((np.zeros((3, 4, 4), np.uint8), np.eye(3)), "labels have shape \\(3, 3\\)"),
+        ((np.zeros((3, 4, 4), np.uint8), [0.5, 1, np.inf]), r"labels are not finite in 1 rows \(first: 2\)"),
+        ((np.zeros((3, 4, 4), np.uint8), [1j, 1, 0]), "labels are complex128; classes are integers"),
+        ((np.zeros((3, 4, 4), np.uint8), np.zeros((3, 2, 2))), "labels have shape \\(3, 2, 2\\)"),
+        ((np.zeros((3, 4, 4), np.uint8), [[0, 2], [1, 0], [0, 1]]), "label 1 of row 0 is 2; several labels"),
         ({"train": 1, "tests": 2}, "got 'train', 'tests'"),
         ({"test": (np.zeros((3, 4, 4), np.uint8), [0, 1, 0])}, 'has the keys "train"'),
         (Planted([]), "planted is empty"),

@@ -9,15 +9,9 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, r2_score
 
 from tunnelscope.errors import RequestError
-from tunnelscope.probes import fit_probe
-from tunnelscope.probes.targets import (
-    fit_one_vs_rest,
-    fit_ridge_regression,
-    mean_average_precision,
-    r2,
-    resampled_map,
-    resampled_r2,
-)
+from tunnelscope.probes import choice_scores, fit_probe, load_probe
+from tunnelscope.probes.credits import map_credits, r2_credits
+from tunnelscope.probes.targets import fit_one_vs_rest, fit_ridge_regression
 
 
 def planted(rows=120, width=8, targets=2, noise=0.1, seed=0):
@@ -44,10 +38,10 @@ def test_chosen_penalty_follows_the_noise():
     small = fit_ridge_regression(*planted(noise=0.01)[:2])
     draws = torch.Generator().manual_seed(1)
     noise = torch.randn(120, 1, generator=draws)
-    assert float(small.penalty[0]) <= 0.01
-    assert float(fit_ridge_regression(planted(width=100)[0], noise).penalty[0]) >= 0.1
+    assert float(small.penalty) <= 0.01
+    assert float(fit_ridge_regression(planted(width=100)[0], noise).penalty) >= 0.1
     features, numbers, _ = planted(noise=0.01, seed=3)
-    assert r2(fit_ridge_regression(features, numbers).predict(features).numpy(), numbers.numpy()) > 0.99
+    assert fit_ridge_regression(features, numbers).score(features, numbers) > 0.99
 
 
 def test_one_target_may_be_a_vector_and_a_constant_one_is_its_mean():
@@ -66,7 +60,7 @@ def test_one_vs_rest_ranks_as_each_exact_probe_does():
         alone = fit_probe(features.float(), labels[:, label])
         logits = alone.logits(features.float())
         precisions.append(average_precision_score(labels[:, label], logits[:, 1] - logits[:, 0]))
-    assert mean_average_precision(scores, labels.numpy()) == pytest.approx(np.mean(precisions), abs=1e-6)
+    assert score(map_credits(scores, labels.numpy())) == pytest.approx(np.mean(precisions), abs=1e-6)
     assert np.mean(precisions) > 0.9
 
 
@@ -75,48 +69,107 @@ def test_a_label_that_no_training_row_has_ranks_nothing():
     labels = torch.cat([labels, torch.zeros(120, 1, dtype=torch.int64)], dim=1)
     probe = fit_one_vs_rest(features, labels)
     assert not probe.weights[2].any()
-    assert bool(probe.penalty[2].isnan())
+    assert bool(probe.penalties[2].isnan())
     scores = probe.predict(features).numpy()
-    assert mean_average_precision(scores, labels.numpy()) == mean_average_precision(
-        scores[:, :2], labels[:, :2].numpy()
+    assert score(map_credits(scores, labels.numpy())) == score(
+        map_credits(scores[:, :2], labels[:, :2].numpy())
     )
+
+
+def score(credits):
+    return float(np.mean(credits))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 3), st.integers(1, 30))
 @settings(max_examples=100, deadline=None)
-def test_scores_are_scikit_learns(seed, rows, columns, levels):
+def test_credits_have_scikit_learns_score_as_their_mean(seed, rows, columns, levels):
     draws = np.random.default_rng(seed)
     scores = draws.integers(0, levels, (rows, columns)).astype(float)  # with ties
     labels = draws.integers(0, 2, (rows, columns))
     labels[0] = 1
     expected = np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in range(columns)])
-    assert mean_average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
+    assert score(map_credits(scores, labels)) == pytest.approx(expected, abs=1e-12)
     targets = draws.normal(size=(rows, columns)) + 1e4
-    assert r2(scores + 1e4, targets) == pytest.approx(r2_score(targets, scores + 1e4), rel=1e-6)
+    assert score(r2_credits(scores + 1e4, targets)) == pytest.approx(
+        r2_score(targets, scores + 1e4), rel=1e-6
+    )
 
 
-def test_resamples_are_the_scores_of_the_rows_drawn():
-    features, numbers, labels = planted(rows=30, noise=2.0)
-    predictions = fit_ridge_regression(features, numbers, penalty=1.0).predict(features).numpy()
-    draws = np.random.default_rng(5).multinomial(30, np.full(30, 1 / 30), size=20)
-    rows = [np.repeat(np.arange(30), counts) for counts in draws]
-    np.testing.assert_allclose(
-        resampled_r2(predictions, numbers.numpy(), np.random.default_rng(5), 20),
-        [r2_score(numbers.numpy()[drawn], predictions[drawn]) for drawn in rows],
-        rtol=1e-9,
-    )
-    np.testing.assert_allclose(
-        resampled_map(predictions, labels.numpy(), np.random.default_rng(5), 20),
-        [average_precision_score(labels.numpy()[drawn], predictions[drawn]) for drawn in rows],
-        rtol=1e-9,
-    )
+@given(st.integers(0, 2**32 - 1), st.integers(3, 25), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_credits_are_the_derivatives_by_the_weights_of_rows(seed, rows, levels):
+    draws = np.random.default_rng(seed)
+    scores = draws.integers(0, levels, (rows, 1)).astype(float)
+    labels = draws.integers(0, 2, (rows, 1))
+    labels[0] = 1
+    targets = draws.normal(size=(rows, 1)) + 3
+
+    def by_weights(scored):
+        step = 1e-5
+        slopes = []
+        for row in range(rows):
+            ends = []
+            for sign in (1, -1):
+                weights = np.ones(rows)
+                weights[row] += sign * step
+                ends.append(scored(weights))
+            slopes.append((ends[0] - ends[1]) / (2 * step))
+        return scored(np.ones(rows)) + rows * np.array(slopes)
+
+    precision = by_weights(lambda w: average_precision_score(labels[:, 0], scores[:, 0], sample_weight=w))
+    np.testing.assert_allclose(map_credits(scores, labels), precision, rtol=1e-4, atol=1e-4)
+    fitted = by_weights(lambda w: r2_score(targets, scores, sample_weight=w))
+    np.testing.assert_allclose(r2_credits(scores, targets), fitted, rtol=1e-4, atol=1e-4)
+
+
+def test_intervals_are_those_of_a_bootstrap_of_the_rows():
+    features, numbers, labels = planted(rows=600, noise=2.0)
+    fitted = fit_ridge_regression(features[:300], numbers[:300]).scored(features[300:], numbers[300:])
+    ranked = fit_one_vs_rest(features[:300], labels[:300]).scored(features[300:], labels[300:])
+    draws = np.random.default_rng(5)
+    rows = [draws.integers(0, 300, 300) for _ in range(800)]
+    truth, predicted = numbers[300:].numpy(), fitted.predict(features[300:]).numpy()
+    spread = np.std([r2_score(truth[drawn], predicted[drawn]) for drawn in rows])
+    assert (fitted.high - fitted.low) / 2 == pytest.approx(1.96 * spread, rel=0.15)
+    there, ranks = labels[300:].numpy(), ranked.predict(features[300:]).numpy()
+    spread = np.std([average_precision_score(there[drawn], ranks[drawn]) for drawn in rows])
+    assert (ranked.high - ranked.low) / 2 == pytest.approx(1.96 * spread, rel=0.2)
 
 
 def test_what_has_no_score_is_not_a_number():
-    assert np.isnan(r2(np.zeros(5), np.full(5, 3.0)))
-    assert np.isnan(mean_average_precision(np.zeros((5, 1)), np.zeros((5, 1))))
+    assert np.isnan(r2_credits(np.zeros((5, 1)), np.full((5, 1), 3.0))).all()
+    assert np.isnan(map_credits(np.zeros((5, 1)), np.zeros((5, 1)))).all()
     both = np.stack([np.arange(5.0), np.full(5, 3.0)], axis=1)
-    assert r2(both, both) == 1
+    assert score(r2_credits(both, both)) == 1
+    features, numbers, _ = planted()
+    still = fit_ridge_regression(features, numbers).scored(features, torch.full_like(numbers, 7.0))
+    assert still.value is None
+    assert still.interval is None
+
+
+def test_target_probes_are_saved_and_read_again(tmp_path):
+    features, numbers, labels = planted()
+    for probe in (
+        fit_ridge_regression(features, numbers, names=("a", "b")).scored(features, numbers),
+        fit_one_vs_rest(features, labels, names=("c", "d")).scored(features, labels),
+    ):
+        probe.save(tmp_path / "probe.safetensors")
+        again = load_probe(tmp_path / "probe.safetensors")
+        assert torch.equal(again.predict(features), probe.predict(features))
+        assert (again.class_names, again.value, again.low) == (probe.class_names, probe.value, probe.low)
+
+
+@pytest.mark.parametrize("rows", [200, 12_000])
+def test_layers_are_chosen_on_rows_the_probe_has_not_seen(rows):
+    draws = torch.Generator().manual_seed(0)
+    features = torch.randn(rows, 150, generator=draws)
+    noise = torch.randn(rows, 1, generator=draws).double()  # nothing to learn
+    fitted = fit_ridge_regression(features, noise, penalty=1e-6)
+    judged = choice_scores(features, noise, fitted)
+    assert len(judged.rows) == (rows if rows < 10_000 else 1200)
+    assert judged.score < 0.02
+    if rows < 10_000:
+        assert fitted.score(features, noise) > 0.5  # what the rows it was fitted on would have said
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
+from tunnelscope.tasks import score_figure, score_of
 
 WIDTH = 80  # of a terminal
 
@@ -101,7 +102,7 @@ def _kept(entry: dict[str, Any], label: str) -> str:
 
 def _taken(entry: dict[str, Any], label: str) -> str:
     best = (entry["readings"].get(label) or {}).get("best_layer")
-    return f"{_short(best['layer'], 24)} {100 * best['accuracy']:.1f}" if best else "–"
+    return f"{_short(best['layer'], 24)} {score_figure(*score_of(best))}" if best else "–"
 
 
 def _short(name: str, most: int = 20) -> str:

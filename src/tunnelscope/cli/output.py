@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunnelscope.tasks import SCORE_TITLES, score_figure, score_of
+
 if TYPE_CHECKING:
     from tunnelscope.results import Scan
 
@@ -53,20 +55,26 @@ def print_scan(scan: "Scan") -> None:
 def scan_table(run: dict[str, Any]) -> str:
     """Accuracy of each layer's probe on each set, and the numerical rank, in at most 16 rows."""
     keys = [entry["key"] for entry in run["data"]]
-    heads = [f"{entry['key']} {entry['role'].upper()}" for entry in run["data"]]
-    accuracy = {(probe["layer"], probe["dataset"]): probe["accuracy"] for probe in run["probes"]}
+    scores = {(probe["layer"], probe["dataset"]): score_of(probe) for probe in run["probes"]}
+    names = {key: name for (_, key), (name, _) in scores.items()}
+    heads = [f"{entry['key']} {entry['role'].upper()}{_title(names[entry['key']])}" for entry in run["data"]]
     marks = _marks(run)
     rows = [
         [
             str(layer["index"]),
             layer["name"],
-            *(f"{100 * accuracy[layer['name'], key]:.1f}" for key in keys),
+            *(score_figure(*scores[layer["name"], key]) for key in keys),
             str(layer["numerical_rank"]),
             marks.get(layer["name"], ""),
         ]
         for layer in _shown(run["layers"], set(marks))
     ]
     return columns(["#", "layer", *heads, "rank", ""], rows, right=range(2, len(keys) + 3))
+
+
+def _title(name: str) -> str:
+    """What stands behind a set's name where its scores are no accuracies."""
+    return "" if name == "accuracy" else f" {SCORE_TITLES[name]}"
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

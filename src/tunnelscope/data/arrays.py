@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 
 from tunnelscope.data.dataset import Images, Split
 from tunnelscope.data.images import ChosenImages, as_image, naming
-from tunnelscope.data.labelled import Labelled, Part, number_values
+from tunnelscope.data.labelled import Labelled, Part, number_labels
 from tunnelscope.data.torch_data import DatasetImages, dataset_classes, dataset_labels
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.tasks import CLASSIFICATION
 
 
 class ArrayImages:
@@ -60,10 +61,10 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
     """Label one or two splits, each a torch Dataset or a pair (images, labels).
 
     Integer and string labels are numbered in sorted order over both splits; a torchvision-like Dataset's
-    `classes` name them.
+    `classes` name them. Floats are numbers to predict, a matrix of 0 and 1 is several labels a row.
 
     Raises:
-        RequestError: what is neither, unequal lengths, labels that are no integers or strings.
+        RequestError: what is neither, unequal lengths, labels of another kind.
     """
     images: dict[str, Images] = {}
     labels: list[np.ndarray] = []
@@ -77,10 +78,9 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
         else:
             images[split], values = _pair(source, origin)
         labels.append(values)
-    if len({values.dtype.kind for values in labels}) > 1:
-        raise RequestError(f"{key}: labels of one split are strings, of the other integers; give one kind")
+    task = CLASSIFICATION
     if names is None or not all(_are_numbers_of(values, names) for values in labels):
-        names, labels = number_values(labels)
+        task, names, labels = number_labels(labels, names, key)
     notes = ()
     first = next(iter(images.values()))
     with naming(first, 0):
@@ -91,7 +91,7 @@ def read_parts(parts: dict[str, Any], key: str) -> Labelled:
         Part(split, values, partial(ChosenImages, images[split]))
         for split, values in zip(images, labels, strict=True)
     ]
-    return Labelled(names, tuple(cut), notes)
+    return Labelled(names, tuple(cut), notes, task)
 
 
 def read_sklearn(name: str) -> Labelled:
@@ -112,7 +112,12 @@ def read_sklearn(name: str) -> Labelled:
 
 
 def _are_numbers_of(labels: np.ndarray, names: tuple[str, ...]) -> bool:
-    return labels.dtype.kind == "i" and int(labels.min()) >= 0 and int(labels.max()) < len(names)
+    return (
+        labels.ndim == 1
+        and labels.dtype.kind == "i"
+        and int(labels.min()) >= 0
+        and int(labels.max()) < len(names)
+    )
 
 
 def _pair(source: Any, origin: str) -> tuple[Images, np.ndarray]:
@@ -149,12 +154,28 @@ def _array_images(images: Any, origin: str) -> Images:
 
 
 def label_values(labels: Any, origin: str) -> np.ndarray:
-    """Labels as an array of int64 or strings, (n,). Raises RequestError for anything else."""
-    values = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if values.ndim != 1 or not len(values):
-        raise RequestError(f"{origin}: labels have shape {values.shape}; wanted one a row, (n,), n above 0")
-    if values.dtype.kind in "OT" and all(isinstance(value, str) for value in values):
+    """Labels as an array: int64 or strings (n,), classes; floats (n,) or (n, t), numbers; 0 and 1 (n, C).
+
+    Raises:
+        RequestError: anything else.
+    """
+    values = labels.detach().cpu() if isinstance(labels, Tensor) else labels
+    try:
+        values = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except (TypeError, ValueError) as error:  # bfloat16; rows of different lengths
+        said = " ".join(str(error).split())
+        raise RequestError(f"{origin}: labels are no array ({said}); give (n,) or (n, columns)") from error
+    if values.ndim not in (1, 2) or 0 in values.shape:
+        raise RequestError(
+            f"{origin}: labels have shape {values.shape}; wanted one class a row, (n,), or several numbers "
+            "or labels, (n, columns)"
+        )
+    if values.dtype.kind in "OT" and all(isinstance(value, str) for value in values.flat):
         values = values.astype(str)
-    if values.dtype.kind not in "iuU":
-        raise RequestError(f"{origin}: labels are {values.dtype}; labels are integers or strings")
+    is_known = values.dtype.kind in ("iuUf" if values.ndim == 1 else "iubf")
+    if not is_known:
+        raise RequestError(
+            f"{origin}: labels are {values.dtype}; classes are integers or strings (n,), numbers to predict "
+            "floats, several labels a row 0 or 1 (n, labels)"
+        )
     return values.astype(np.int64) if values.dtype.kind in "iu" else values

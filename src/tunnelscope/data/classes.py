@@ -1,4 +1,4 @@
-"""Whether a probe can be fitted on one split's classes and read on the other's, and what to doubt then."""
+"""Whether a probe can be fitted on one split's labels and read on the other's, and what to doubt then."""
 
 from collections.abc import Sequence
 
@@ -44,6 +44,30 @@ def check_classes(
     ):
         if is_lacking.any():
             warnings.append(f"{_classes(np.flatnonzero(is_lacking), class_names)} {said}")
+    return tuple(warnings)
+
+
+def check_targets(train: np.ndarray, test: np.ndarray, names: Sequence[str], key: str) -> tuple[str, ...]:
+    """Return a warning for targets or labels that are the same in all rows of a split.
+
+    Args:
+        train, test: numbers, or 0 and 1, (n, t).
+        names: of the columns.
+        key: the set, for messages.
+
+    Raises:
+        RequestError: none varies in both splits.
+    """
+    is_still = [(part == part[:1]).all(axis=0) for part in (train, test)]
+    if (is_still[0] | is_still[1]).all():
+        raise RequestError(f"{key}: no label varies in both the training and the test rows; give more rows")
+    warnings = []
+    for split, still in zip(("training", "test"), is_still, strict=True):
+        if still.any():
+            listed = ", ".join(str(names[column]) for column in np.flatnonzero(still)[:SHOWN])
+            warnings.append(
+                f"{still.sum()} of {len(names)} labels ({listed}) are the same in all {split} rows"
+            )
     return tuple(warnings)
 
 

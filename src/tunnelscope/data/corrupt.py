@@ -10,6 +10,7 @@ from tunnelscope.data.classes import check_classes
 from tunnelscope.data.dataset import DataSet, Split
 from tunnelscope.data.images import UnreadableImage
 from tunnelscope.errors import RequestError
+from tunnelscope.tasks import CLASSIFICATION
 
 SHOWN = 3  # images named in a warning
 
@@ -60,7 +61,8 @@ def leave_out(data: DataSet, train: Skipped | None, test: Skipped | None) -> Dat
     if len(warnings) == len(data.warnings):
         return data
     left = splits["training"], splits["test"]
-    warnings += check_classes(left[0].labels, left[1].labels, data.class_names, data.key)
+    if data.task == CLASSIFICATION:
+        warnings += check_classes(left[0].labels, left[1].labels, data.class_names, data.key)
     return replace(data, train=left[0], test=left[1], warnings=tuple(dict.fromkeys(warnings)))
 
 

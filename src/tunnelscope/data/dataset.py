@@ -9,6 +9,7 @@ import torch
 
 from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.errors import RequestError
+from tunnelscope.tasks import CLASSIFICATION, REGRESSION
 
 
 class Images(Protocol):
@@ -29,9 +30,11 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images or texts and the class of each, counted from 0, int64 (n,).
+    """Images or texts and the labels of each.
 
     Args:
+        labels: the class, counted from 0, int64 (n,); for regression numbers, float64 (n, t); of several
+            labels a row whether each is there, int64 (n, C).
         groups: what each item belongs to (a patient, a video), numbered, int64 (n,), where `group=` says so.
         max_length: tokens of a text to be read, where `max_length=` says it.
     """
@@ -70,7 +73,8 @@ class DataSet:
         source: what the user wrote.
         train: what probes are fitted on.
         test: what they are scored on, once.
-        class_names: by label; labels run from 0 to len(class_names) − 1.
+        class_names: by label; labels run from 0 to len(class_names) − 1. For other tasks the names of the
+            targets or labels, by column.
         notes: the choices made on the way (label column, split rule, rows chosen), to be shown.
         class_indices: for each class its number before `classes=` chose some; empty when not known.
         source_classes: how many classes there were before; 0 when not known.
@@ -79,6 +83,7 @@ class DataSet:
         warnings: what makes the accuracies read on it doubtful; shown, and kept with the results.
         draw: which of several draws of its classes it is, counted from 1; 0 where there are none.
         draw_of: the key that its draws share in a scan; empty where there are none.
+        task: what the labels ask for: "classification", "regression" or "multi-label".
     """
 
     key: str
@@ -93,6 +98,15 @@ class DataSet:
     stamp: str = ""
     draw: int = 0
     draw_of: str = ""
+    task: str = CLASSIFICATION
+
+    @property
+    def chance(self) -> float:
+        """What a probe scores that knows nothing: 1 / classes, R² 0, the mean share of rows with a label."""
+        if self.task == CLASSIFICATION:
+            return 1 / len(self.class_names)
+        shares = self.test.labels.mean(axis=0)
+        return 0.0 if self.task == REGRESSION else float(shares[shares > 0].mean())
 
 
 class Fingerprint:
@@ -109,18 +123,19 @@ class Fingerprint:
         self._hash = hashlib.sha256()
         self.digests = bytearray()
 
-    def update(self, image: Any, label: int) -> None:
-        """Add the next image (PIL image, uint8 array or float tensor) or text, and its label."""
+    def update(self, image: Any, label: Any) -> None:
+        """Add the next image (PIL image, uint8 array or float tensor) or text, and its label or labels."""
+        said = int(label) if np.ndim(label) == 0 else np.ascontiguousarray(label).tobytes().hex()
         if isinstance(image, str):
             encoded = image.encode("utf-8", "surrogatepass")
-            self._hash.update(f"text {len(encoded)} {int(label)}\n".encode() + encoded)
+            self._hash.update(f"text {len(encoded)} {said}\n".encode() + encoded)
             self.digests += hashlib.sha256(encoded).digest()[:16]
             return
         if isinstance(image, torch.Tensor):
             pixels = image.detach().cpu().to(torch.float32).numpy()
         else:
             pixels = np.asarray(as_eight_bit(image))
-        self._hash.update(f"{pixels.dtype} {pixels.shape} {int(label)}\n".encode())
+        self._hash.update(f"{pixels.dtype} {pixels.shape} {said}\n".encode())
         held = np.ascontiguousarray(pixels).data
         self._hash.update(held)
         alone = hashlib.sha256(f"{pixels.dtype} {pixels.shape}\n".encode())

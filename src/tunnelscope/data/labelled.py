@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tunnelscope.data.dataset import Images
+from tunnelscope.data.targets import are_targets, read_targets
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Part:
 
     Args:
         name: the split's own name, empty when it has none.
-        labels: over all class names of the set, (n,) int64.
+        labels: over all class names of the set, (n,) int64; of other tasks as a `Split` has them.
         read: gives the images of the rows asked for, none of them decoded yet.
         groups: of each row, (n,) int64, numbered over all splits; None where no column was asked for.
     """
@@ -30,11 +32,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Class names, the training part, and the test part where there is one."""
+    """Class names, the training part, and the test part where there is one.
+
+    Args:
+        task: what the labels ask for; of other tasks than classification `class_names` are the names of the
+            targets or labels.
+    """
 
     class_names: tuple[str, ...]
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -149,3 +157,23 @@ def number_values(values: Iterable[np.ndarray]) -> tuple[tuple[str, ...], list[n
     known, numbered = np.unique(np.concatenate(arrays), return_inverse=True)
     cuts = np.cumsum([len(array) for array in arrays])[:-1]
     return tuple(str(value) for value in known), np.split(numbered.astype(np.int64).reshape(-1), cuts)
+
+
+def number_labels(
+    arrays: Sequence[np.ndarray], names: Sequence[str] | None, key: str
+) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
+    """Tell what labels ask for and number them: the task, names, and labels as a `Split` has them.
+
+    Args:
+        arrays: of each split: integers or strings (n,), classes; floats or (n, C) as `read_targets` takes
+            them.
+        names: of the targets or labels, where they are known; classes are named by their values.
+        key: the set, for messages.
+    """
+    if len({are_targets(array) for array in arrays}) > 1:
+        raise RequestError(f"{key}: labels of one split are classes, of the other numbers; give one kind")
+    if are_targets(arrays[0]):
+        return read_targets(arrays, names, key)
+    if len({array.dtype.kind for array in arrays}) > 1:
+        raise RequestError(f"{key}: labels of one split are strings, of the other integers; give one kind")
+    return CLASSIFICATION, *number_values(arrays)

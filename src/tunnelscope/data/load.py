@@ -60,8 +60,8 @@ def load_data(
     Args:
         source: parquet or tar (WebDataset) shards, by file, folder or pattern; a folder of class folders; a
             hub id; `sklearn:digits`; each with a query (`?split=&label=&image=&text=&classes=&per_class=
-            &max_samples=&size=&max_length=&config=&group=`); a DataSet; a torch Dataset; a pair (images,
-            labels) of arrays or lists; or {"train": …, "test": …} of Datasets or pairs.
+            &max_samples=&size=&max_length=&config=&group=&task=`); a DataSet; a torch Dataset; a pair
+            (images, labels) of arrays or lists; or {"train": …, "test": …} of Datasets or pairs.
         label: label column, where the query names none.
         image: image column, where the query names none.
         max_samples: rows per split, balanced by class, where the query says nothing.
@@ -226,7 +226,7 @@ def _read_hub(hub_id: str, hint: str, options: Options) -> Labelled:
 
 
 def _refuse_columns(options: Options, key: str) -> None:
-    for name in ("label", "image", "text", "config", "group"):
+    for name in ("label", "image", "text", "config", "group", "task"):
         if getattr(options, name) is not None:
             raise RequestError(f"{name}= is for parquet and hub sets; {key} has no columns, leave it out")
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.randomness import numpy_generator
+from tunnelscope.tasks import REGRESSION
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Options:
     max_length: int | None = None
     draws: int | None = None
     draw: int | None = None
+    task: str | None = None
 
 
 RANDOM = re.compile(r"random:(\d+)")  # so many classes drawn with the seed
@@ -58,6 +60,11 @@ def parse_query(query: str, source: str) -> Options:
         else:
             values[name] = unquote(text)
     options = Options(**values)  # type: ignore[arg-type]
+    if options.task not in (None, REGRESSION):
+        raise RequestError(
+            f"{source}: task={options.task}: the one task to ask for is {REGRESSION}, which takes integers "
+            "as numbers to predict; else the labels tell the task"
+        )
     is_random = any(RANDOM.fullmatch(token) for token in options.classes)
     if (options.draws or options.draw) and not is_random:
         raise RequestError(f"{source}: draws= and draw= are of random classes; write classes=random:10 too")

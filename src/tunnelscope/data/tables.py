@@ -19,8 +19,10 @@ from tunnelscope.data.dataset import Images
 from tunnelscope.data.images import EncodedImages
 from tunnelscope.data.labelled import Labelled, Part, number_values
 from tunnelscope.data.query import Options
+from tunnelscope.data.targets import from_lists, read_targets
 from tunnelscope.data.text import TextColumn
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.tasks import CLASSIFICATION, REGRESSION
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,100 @@ def read_tables(tables: Sequence[Table], options: Options, key: str) -> Labelled
     """
     schema = tables[0].schema
     content, read = _content_column(schema, options, key)
-    label = _label_column(schema, options.label, content, key)
+    chosen = label_columns(schema, options.label, content, key)
     for table in tables[1:]:
-        lacking = [name for name in (content, label) if name not in table.schema.names]
+        lacking = [name for name in (content, *chosen) if name not in table.schema.names]
         if lacking:
             has = _list(table.schema.names)
             raise RequestError(f"{key}: the {table.name} split lacks column {lacking[0]!r}; it has: {has}")
-    columns = [_checked(table, label, key, "labels", "label") for table in tables]
-    names = class_names(schema, label)
-    if any(class_names(table.schema, label) != names for table in tables[1:]):
-        raise RequestError(
-            f"{key}: the splits' class names in column {label!r} differ; choose one with ?split=NAME"
-        )
-    notes = [f"label column: {label}"]
+    notes = [f"label column{'s' if len(chosen) > 1 else ''}: {', '.join(chosen)}"]
     if read is _read_texts:
         notes.insert(0, f"text column: {content}")
-    if names is None:
-        names, labels = number_values([_values(column) for column in columns])
-        if pa.types.is_integer(columns[0].type) and names != tuple(map(str, range(len(names)))):
-            notes.append(f"label values {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}")
+    if len(chosen) == 1 and not _are_targets(schema.field(chosen[0]).type, options.task):
+        task = CLASSIFICATION
+        names, labels = _classes(tables, chosen[0], key, notes)
     else:
-        labels = [_values(column) for column in columns]
-        for table, values in zip(tables, labels, strict=True):
-            _check_range(values, names, label, f"{key} ({table.name})" if table.name else key)
+        known, arrays = _target_values(tables, chosen, options.task, key)
+        task, names, labels = read_targets(arrays, known, key)
     groups = _groups(tables, options.group, key) if options.group else [None] * len(tables)
     parts = [
         Part(table.name, values, partial(read, table, content, key), group)
         for table, values, group in zip(tables, labels, groups, strict=True)
     ]
-    return Labelled(names, tuple(parts), tuple(notes))
+    return Labelled(names, tuple(parts), tuple(notes), task)
+
+
+def _classes(
+    tables: Sequence[Table], label: str, key: str, notes: list[str]
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Class names and the class of each row by split; adds to the notes where classes are renumbered."""
+    columns = [_checked(table, label, key, "labels", "label") for table in tables]
+    names = class_names(tables[0].schema, label)
+    if any(class_names(table.schema, label) != names for table in tables[1:]):
+        raise RequestError(
+            f"{key}: the splits' class names in column {label!r} differ; choose one with ?split=NAME"
+        )
+    if names is None:
+        names, labels = number_values([_values(column) for column in columns])
+        if pa.types.is_integer(columns[0].type) and names != tuple(map(str, range(len(names)))):
+            notes.append(f"label values {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}")
+        return names, labels
+    labels = [_values(column) for column in columns]
+    for table, values in zip(tables, labels, strict=True):
+        _check_range(values, names, label, f"{key} ({table.name})" if table.name else key)
+    return names, labels
+
+
+def _are_targets(kind: pa.DataType, task: str | None) -> bool:
+    """Whether a column's labels are no classes: floats, lists, or numbers where the task says so."""
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return pa.types.is_floating(kind) or is_list(kind) or (task == REGRESSION and is_number)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list a row."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _target_values(
+    tables: Sequence[Table], chosen: Sequence[str], task: str | None, key: str
+) -> tuple[Sequence[str] | None, list[np.ndarray]]:
+    """Names and a matrix (n, columns) a split, of numbers or of 0 and 1, from one or several columns."""
+    held = [[_without_nulls(table.column(name, None), name, key) for name in chosen] for table in tables]
+    if len(chosen) == 1 and is_list(held[0][0].type):
+        names = list_names(tables[0].schema, chosen[0])
+        return from_lists([columns[0].to_pylist() for columns in held], names, key)
+    for name, column in zip(chosen, held[0], strict=True):
+        kind = column.type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            raise RequestError(
+                f"column {name!r} of {key} holds {kind}; several label columns are numbers, or 0 and 1"
+            )
+    arrays = [np.stack([np.asarray(column.to_numpy()) for column in columns], axis=1) for columns in held]
+    if task == REGRESSION:
+        arrays = [array.astype(np.float64) for array in arrays]
+    return chosen, arrays
+
+
+def list_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """The names that the Hugging Face library wrote for lists of labels; None where it did not."""
+    feature = _features(schema).get(column)
+    inner = feature[0] if isinstance(feature, list) and feature else feature
+    if isinstance(inner, dict) and isinstance(inner.get("feature"), dict):
+        inner = inner["feature"]
+    if not isinstance(inner, dict) or inner.get("_type") != "ClassLabel":
+        return None
+    names = inner.get("names")
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _without_nulls(values: pa.ChunkedArray, column: str, key: str) -> pa.ChunkedArray:
+    if values.null_count:
+        row = pc.index(values.is_null(), True).as_py()
+        raise RequestError(
+            f"{key}: {values.null_count} labels in column {column!r} are null, the first in row {row}"
+        )
+    return values
 
 
 def _read_images(table: Table, column: str, key: str, rows: np.ndarray) -> Images:
@@ -167,12 +234,22 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _label_column(schema: pa.Schema, wanted: str | None, content: str, key: str) -> str:
+def label_columns(
+    schema: pa.Schema, wanted: str | None, content: str, key: str, option: str = "label="
+) -> list[str]:
+    """The label column, or the columns that a list `a,b` names; found where none is named."""
     others = [name for name in schema.names if name != content]
-    if wanted is not None:
-        if wanted not in others:
-            raise unknown_name("column", wanted, others, f"label= names the label column of {key}.")
-        return wanted
+    if wanted is None:
+        return [_label_column(schema, content, key)]
+    several = [wanted] if wanted in others else [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in several or [wanted]:
+        if name not in others:
+            raise unknown_name("column", name, others, f"{option} names the label column of {key}.")
+    return several
+
+
+def _label_column(schema: pa.Schema, content: str, key: str) -> str:
+    others = [name for name in schema.names if name != content]
     for usual in ("label", "fine_label"):
         if usual in others:
             return usual
@@ -234,9 +311,11 @@ def _checked(table: Table, column: str, key: str, what: str, option: str) -> pa.
     return values
 
 
-def read_labels(table: Table, column: str, key: str) -> np.ndarray:
-    """Labels of a split, int64 or strings (n,). Raises RequestError where they are neither, or null."""
-    return _values(_checked(table, column, key, "labels", "label"))
+def read_labels(table: Table, columns: Sequence[str], key: str) -> np.ndarray:
+    """Labels of a split as `number_labels` takes them. Raises RequestError where they are none, or null."""
+    if len(columns) > 1 or _are_targets(table.schema.field(columns[0]).type, None):
+        return _target_values([table], columns, None, key)[1][0]
+    return _values(_checked(table, columns[0], key, "labels", "label"))
 
 
 def _groups(tables: Sequence[Table], column: str, key: str) -> list[np.ndarray]:

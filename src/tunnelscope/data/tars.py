@@ -17,10 +17,12 @@ import numpy as np
 from tunnelscope.data.dataset import Images
 from tunnelscope.data.folders import EXTENSIONS
 from tunnelscope.data.images import decode
-from tunnelscope.data.labelled import Labelled, Part, group_shards, number_values
+from tunnelscope.data.labelled import Labelled, Part, group_shards, number_labels, number_values
 from tunnelscope.data.query import Options
 from tunnelscope.data.sniff import looks_like
+from tunnelscope.data.targets import from_lists
 from tunnelscope.errors import RequestError
+from tunnelscope.tasks import CLASSIFICATION
 
 LABELS = ("cls", "json", "txt")
 COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2|txz)$", re.IGNORECASE)
@@ -119,16 +121,12 @@ def read_tars(
                 f"{shards[0]} holds no images; wanted: members KEY.jpg (.png, …) with KEY.cls, .txt or .json"
             )
     kind = options.label or _kind(next(iter(samples.values()))[0])
-    values = [_label_values(found, kind) for found in samples.values()]
-    if len({array.dtype.kind for array in values}) > 1:
-        raise RequestError(
-            f"{key}: labels of one split are integers, of the other strings; make them one kind"
-        )
-    names, labels = number_values(values)
+    known, values = _all_values(samples, kind, key)
+    task, names, labels = number_labels(values, known, key)
     notes = [
         f"labels: {f'.{kind} members' if kind in ('cls', 'txt') else f'field {kind} of the .json members'}"
     ]
-    if values[0].dtype.kind == "i" and names != tuple(map(str, range(len(names)))):
+    if task == CLASSIFICATION and values[0].dtype.kind == "i" and names != tuple(map(str, range(len(names)))):
         notes.append(f"label values {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}")
     groups = [None] * len(samples)
     if options.group:
@@ -142,7 +140,7 @@ def read_tars(
         )
         for (name, found), numbers, group in zip(samples.items(), labels, groups, strict=True)
     ]
-    return Labelled(names, tuple(parts), tuple(notes))
+    return Labelled(names, tuple(parts), tuple(notes), task)
 
 
 def _index(shard: Path, listed: Callable[[int], None]) -> list[Sample]:
@@ -222,10 +220,25 @@ def _kind(sample: Sample) -> str:
     return "label" if "json" in sample.labels else "txt"
 
 
+def _all_values(
+    samples: dict[str, list[Sample]], kind: str, key: str
+) -> tuple[Sequence[str] | None, list[np.ndarray]]:
+    """The labels of each split; the names of labels where a list a row tells them."""
+    if kind in ("cls", "txt"):
+        return None, [_label_values(found, kind) for found in samples.values()]
+    fields = [[_field(sample, kind) for sample in found] for found in samples.values()]
+    is_list = [isinstance(value, list) for values in fields for value in values]
+    if any(is_list):
+        if not all(is_list):
+            raise RequestError(f"{key}: {kind!r} is a list in some .json members and none in others")
+        return from_lists(fields, None, key)  # type: ignore[arg-type]
+    return None, [
+        _field_values(values, found, kind) for values, found in zip(fields, samples.values(), strict=True)
+    ]
+
+
 def _label_values(samples: list[Sample], kind: str) -> np.ndarray:
     """Integers where all labels are some, else strings."""
-    if kind not in ("cls", "txt"):
-        return _field_values(samples, kind)
     texts = [_text(sample, kind) for sample in samples]
     if all(re.fullmatch(r"[+-]?\d{1,18}", text) for text in texts):
         return np.array([int(text) for text in texts], dtype=np.int64)
@@ -239,15 +252,17 @@ def _label_values(samples: list[Sample], kind: str) -> np.ndarray:
     )
 
 
-def _field_values(samples: list[Sample], name: str) -> np.ndarray:
-    values = [_field(sample, name) for sample in samples]
+def _field_values(values: list[Any], samples: list[Sample], name: str) -> np.ndarray:
+    """Integers where all are some, floats where all are numbers, else strings."""
     if all(isinstance(value, int) for value in values):
         return np.array(values, dtype=np.int64)
+    if all(isinstance(value, (int, float)) for value in values):
+        return np.array(values, dtype=np.float64)
     for sample, value in zip(samples, values, strict=True):
         if not isinstance(value, str):
             raise RequestError(
                 f"{sample.key}.json in {sample.shard}: {name!r} is {str(value)[:40]}, "
-                "in other members a string; labels are all integers or all strings"
+                "in other members a string; labels are all numbers or all strings"
             )
     return np.array(values)
 
@@ -256,7 +271,7 @@ def _strings(samples: list[Sample], name: str) -> np.ndarray:
     return np.array([str(_field(sample, name)) for sample in samples])
 
 
-def _field(sample: Sample, name: str) -> int | str:
+def _field(sample: Sample, name: str) -> int | float | str | list:
     place = f"{sample.key}.json in {sample.shard}"
     if "json" not in sample.labels:
         raise RequestError(
@@ -271,13 +286,12 @@ def _field(sample: Sample, name: str) -> int | str:
         has = ", ".join(fields) if isinstance(fields, dict) else type(fields).__name__
         raise RequestError(f"{place} has no field {name!r}, it has: {has}; choose one with ?label=FIELD")
     value = fields[name]
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or abs(_size(value)) >= 2**63:
-        raise RequestError(f"{place}: {name!r} is {str(value)[:40]}; labels are integers or strings")
+    is_large = isinstance(value, int) and abs(value) >= 2**63
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, list)) or is_large:
+        raise RequestError(
+            f"{place}: {name!r} is {str(value)[:40]}; labels are integers or strings, numbers, or lists"
+        )
     return value
-
-
-def _size(value: int | str) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _text(sample: Sample, kind: str) -> str:

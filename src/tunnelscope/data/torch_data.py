@@ -48,7 +48,7 @@ def dataset_labels(dataset: Any, origin: str) -> list[Any]:
     listed = _listed_labels(dataset)
     if listed is not None and len(listed) == count:
         checked = spread_rows(count, CHECKED_ITEMS)
-        if all(_label(dataset, int(index), origin) == listed[index] for index in checked):
+        if all(np.array_equal(_label(dataset, int(index), origin), listed[index]) for index in checked):
             return list(listed)
     return [_label(dataset, index, origin) for index in range(count)]
 
@@ -69,7 +69,8 @@ def _listed_labels(dataset: Any) -> np.ndarray | None:
         listed = getattr(dataset, name, None)
         if isinstance(listed, (list, tuple, np.ndarray, Tensor)):
             values = np.asarray(listed)
-            return values if values.ndim == 1 and values.dtype.kind in "iu" else None
+            is_known = values.dtype.kind in "iuf" and values.ndim in (1, 2)
+            return values if is_known else None
     return None
 
 
@@ -79,7 +80,10 @@ def _label(dataset: Any, index: int, origin: str) -> Any:
         if not isinstance(item, (tuple, list)):
             raise TypeError(f"it is a {type(item).__name__}")
         label = item[1]
-        return label.item() if isinstance(label, (Tensor, np.generic)) else label
+        if isinstance(label, Tensor):
+            label = label.detach().cpu().numpy()
+        is_one = isinstance(label, (np.generic, np.ndarray)) and label.size == 1
+        return label.item() if is_one else label
     except Exception as error:  # a user's Dataset raises what it likes
         said = f"{type(error).__name__}: {error}"
         raise RequestError(f"{origin}: item {index} is no (image, label): {said}") from error

@@ -255,4 +255,5 @@ FAMILY = Family(
         ),
     },
     measure=_measure,
+    needs_classes=True,
 )

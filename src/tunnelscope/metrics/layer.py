@@ -12,7 +12,7 @@ from tunnelscope.metrics.metric import Family, LayerRows
 def layer_metrics(
     features_test: Tensor,
     features_train: Tensor,
-    labels_train: Tensor,
+    labels_train: Tensor | None,
     probe_weights: Tensor | None = None,
     probe_bias: Tensor | None = None,
     *,
@@ -26,7 +26,8 @@ def layer_metrics(
     Args:
         features_test: (n_test, d).
         features_train: (n_train, d).
-        labels_train: class of each training row, (n_train,), counted from 0.
+        labels_train: class of each training row, (n_train,), counted from 0; None where rows have no classes:
+            metrics of classes are then left out.
         probe_weights: the layer's linear probe on the features as they are, (C, d); None when it has no
             weights.
         probe_bias: (C,).
@@ -44,7 +45,7 @@ def layer_metrics(
     values: dict[str, float | None] = {}
     notes: list[str] = []
     for family in families:
-        if family.measure is None:
+        if family.measure is None or (family.needs_classes and labels_train is None):
             continue
         try:
             measured = family.measure(rows)

@@ -43,8 +43,8 @@ class LayerRows:
     """(n_test, d)."""
     train: Tensor
     """(n_train, d)."""
-    labels: Tensor
-    """Class of each training row, (n_train,) int64."""
+    labels: Tensor | None
+    """Class of each training row, (n_train,) int64; None where rows have no classes."""
     weights: Tensor | None = None
     """(C, d), on the features as they are; None when the probe has no weights."""
     bias: Tensor | None = None
@@ -53,6 +53,7 @@ class LayerRows:
     @cached_property
     def moments(self) -> ClassMoments:
         """Class means of the training rows, computed on first use and shared by the families."""
+        assert self.labels is not None, "families that need classes are left out where there are none"
         return class_moments(self.train, self.labels)
 
 
@@ -64,3 +65,5 @@ class Family:
     metrics: Mapping[str, Metric]
     measure: Callable[[LayerRows], Mapping[str, float | None]] | None
     """All values of the family for one layer; None for a family that compares layers."""
+    needs_classes: bool = False
+    """Whether it reads the classes of rows, so that it is left out where there are none."""

@@ -81,4 +81,5 @@ FAMILY = Family(
         ),
     },
     measure=_measure,
+    needs_classes=True,
 )

@@ -9,7 +9,7 @@ from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe, Scores
 from tunnelscope.probes.many import probe
-from tunnelscope.probes.protocols import PROTOCOLS, fit_probe, protocol_name
+from tunnelscope.probes.protocols import PROTOCOLS, fit_probe, protocol_name, task_protocol
 from tunnelscope.probes.saving import load_probe
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "load_probe",
     "probe",
     "protocol_name",
+    "task_protocol",
     "wilson",
 ]

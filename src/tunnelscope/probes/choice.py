@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
-from tunnelscope.probes.linear import LinearProbe
+from tunnelscope.probes.linear import LinearProbe, Probe
 from tunnelscope.probes.protocols import fit_probe
+from tunnelscope.probes.targets import TargetProbe, refit, target_credits
 from tunnelscope.randomness import named_generator
 
 FEW_HELDOUT = 1000  # held-out rows below which one part is too few to choose by
@@ -26,22 +27,25 @@ class ChoiceScores:
     """How a layer does on held-out training rows, the same for every layer.
 
     Attributes:
-        right: whether each of them is predicted right, (rows,), bool.
+        credits: what each of them adds to the score, which is their mean (`probes.credits`): whether it is
+            predicted right, (rows,) bool; float64 for other scores.
         loss: their mean cross-entropy, None for a probe without one.
         rows: their numbers among the training rows, ascending, int64.
     """
 
-    right: Tensor
+    credits: Tensor
     loss: float | None
     rows: Tensor
 
     @property
-    def accuracy(self) -> float | None:
-        """Share of the rows that are right, None where no row could be held out."""
-        return float(self.right.double().mean()) if len(self.right) else None
+    def score(self) -> float | None:
+        """The score of the rows, of classes the share that are right; None where no row could be held out."""
+        return float(self.credits.double().mean()) if len(self.credits) else None
 
 
-def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe) -> ChoiceScores:
+def choice_scores(
+    features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe | TargetProbe
+) -> ChoiceScores:
     """Judge a layer's probe on held-out training rows.
 
     They are the probe's own (`heldout_right`, `heldout_loss`) unless its held-out part has fewer than
@@ -50,8 +54,10 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
 
     Args:
         features: (n, d), the rows `fitted` was trained on.
-        labels: (n,).
+        labels: (n,); of other tasks than classification (n, t).
     """
+    if isinstance(fitted, TargetProbe):
+        return _target_choice(features, labels, fitted)
     if fitted.heldout_right is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     if _one_part_is_enough(fitted):
@@ -62,10 +68,28 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
     rows, order = torch.cat([score.rows for score in scores]).sort()
-    return ChoiceScores(torch.cat([score.right for score in scores])[order], loss, rows)
+    return ChoiceScores(torch.cat([score.credits for score in scores])[order], loss, rows)
 
 
-def choice_protocol(fitted: LinearProbe | KnnProbe) -> str:
+def _target_choice(features: Tensor, labels: Tensor, fitted: TargetProbe) -> ChoiceScores:
+    """The same for numbers and for several labels: all held-out rows have one score together."""
+    rows = torch.zeros(len(labels), dtype=torch.int64)  # nothing to stratify by
+    if _one_part_is_enough(fitted):
+        held = [heldout_rows(rows, fitted.seed).heldout]
+    else:
+        parts = stratified_parts(rows, fitted.seed)
+        held = [(parts == part).nonzero().flatten() for part in range(PARTS)]
+    predictions = []
+    for judged in held:
+        is_fitted = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, judged, False)
+        part = refit(fitted, features[is_fitted], labels[is_fitted], _tolerance(fitted))
+        predictions.append(part.predict(features[judged]))
+    chosen, order = torch.cat(held).sort()
+    credits = target_credits(torch.cat(predictions)[order], labels[chosen], fitted.score_name)
+    return ChoiceScores(credits, None, chosen)
+
+
+def choice_protocol(fitted: LinearProbe | KnnProbe | TargetProbe) -> str:
     """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own."""
     if _one_part_is_enough(fitted):
         return f"choice/v1, one part, with {fitted.protocol}"
@@ -73,11 +97,12 @@ def choice_protocol(fitted: LinearProbe | KnnProbe) -> str:
     return f"choice/v1, {PARTS} parts, with {fitted.protocol}{exactness}"
 
 
-def _one_part_is_enough(fitted: LinearProbe | KnnProbe) -> bool:
-    return fitted.heldout_accuracy is None or 0.1 * fitted.n_train >= FEW_HELDOUT
+def _one_part_is_enough(fitted: Probe) -> bool:
+    nothing_held = fitted.heldout_right is None and not isinstance(fitted, TargetProbe)
+    return nothing_held or 0.1 * fitted.n_train >= FEW_HELDOUT
 
 
-def _tolerance(fitted: LinearProbe | KnnProbe) -> float:
+def _tolerance(fitted: Probe) -> float:
     return max(fitted.tolerance or 0.0, TOLERANCE)
 
 

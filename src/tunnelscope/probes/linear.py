@@ -76,6 +76,11 @@ class Probe:
         return None if self.heldout_right is None else float(self.heldout_right.double().mean())
 
     @property
+    def result(self) -> tuple[str, float | None]:
+        """The name of the score on the test rows and its value, None until scored."""
+        return "accuracy", self.accuracy
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % Wilson interval of the test accuracy, None until scored."""
         return None if self.low is None or self.high is None else (self.low, self.high)
@@ -98,6 +103,10 @@ class Probe:
         rows = scoring_rows(features, labels, self.width, self.class_names, self.layer)
         predicted, losses = self._judge(rows.features, rows.labels)
         return _scores(rows, predicted, losses)
+
+    def credits(self, features: Any, labels: Any) -> Tensor:
+        """What each row adds to the score, which is their mean: whether it is predicted right, (n,) bool."""
+        return (self.predict(features) == torch.as_tensor(labels)).cpu()
 
     def score(self, features: Any, labels: Any) -> float:
         """Return the accuracy on test rows, a share."""

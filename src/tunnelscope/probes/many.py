@@ -10,8 +10,10 @@ from tunnelscope.errors import RequestError
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.protocols import fit_probe
+from tunnelscope.probes.targets import TargetProbe
+from tunnelscope.tasks import CLASSIFICATION
 
-AnyProbe = LinearProbe | KnnProbe
+AnyProbe = LinearProbe | KnnProbe | TargetProbe
 
 
 @overload
@@ -26,6 +28,7 @@ def probe(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
+    task: str = CLASSIFICATION,
 ) -> dict[str, AnyProbe]: ...
 
 
@@ -41,6 +44,7 @@ def probe(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
+    task: str = CLASSIFICATION,
 ) -> AnyProbe: ...
 
 
@@ -55,6 +59,7 @@ def probe(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
+    task: str = CLASSIFICATION,
 ) -> dict[str, AnyProbe] | AnyProbe:
     """Fit a probe on each layer's features and score it on the test rows.
 
@@ -99,6 +104,7 @@ def probe(
             penalty=penalty,
             seed=seed,
             layer=name,
+            task=task,
         )
         if test is not None and test_layers is not None:
             fitted = fitted.scored(test_layers[name], test[1])

@@ -12,7 +12,9 @@ from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, fit_recipe
 from tunnelscope.probes.ridge import fit_ridge
 from tunnelscope.probes.rows import Rows, training_rows
+from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_regression
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
+from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,21 @@ def _refuse_penalty(protocol: str, settings: FitSettings) -> None:
         raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
 
 
+def task_protocol(name: str, task: str) -> str:
+    """Return the protocol that probes of a task follow where `name` was asked for.
+
+    Raises:
+        RequestError: an unknown protocol, or one that is for classes alone.
+    """
+    full = protocol_name(name)
+    if task == CLASSIFICATION:
+        return full
+    able = {REGRESSION: ("exact/v1", "ridge/v1"), MULTI_LABEL: ("exact/v1",)}[task]
+    if full not in able:
+        raise RequestError(f"probe {name} is for classes, the labels here are {task}; leave --probe out")
+    return "ridge_regression/v1" if task == REGRESSION else "one_vs_rest/v1 with exact/v1"
+
+
 Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]
 _FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, _masarczyk2023, _harun2024)  # in the order of the names
 PROTOCOLS: dict[str, Fit] = dict(zip(PROTOCOL_NAMES, _FITS, strict=True))
@@ -83,20 +100,28 @@ def fit_probe(
     penalty: float | None = None,
     seed: int = 0,
     layer: str = "",
-) -> LinearProbe | KnnProbe:
+    task: str = CLASSIFICATION,
+) -> LinearProbe | KnnProbe | TargetProbe:
     """Fit one probe on training rows.
 
     Args:
         features: (n, d), raw: what a protocol wants standardised it standardises itself.
-        labels: (n,), whole numbers from 0.
+        labels: (n,), whole numbers from 0; for other tasks as `targets` has them.
         protocol: a name of `PROTOCOLS`, full or short.
         classes, class_names: all classes there are, also those without a training row.
         tolerance, penalty, seed: see `FitSettings`.
         layer: kept in the probe and named in messages.
+        task: "classification", "regression" (numbers) or "multi-label" (0 and 1, (n, labels)).
 
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
     """
+    if task != CLASSIFICATION:
+        task_protocol(protocol, task)
+        told = {"seed": seed, "layer": layer, "names": tuple(class_names or ())}
+        if task == REGRESSION:
+            return fit_ridge_regression(features, labels, penalty=penalty, **told)
+        return fit_one_vs_rest(features, labels, tolerance=tolerance, **told)
     fit = PROTOCOLS[protocol_name(protocol)]
     rows = training_rows(features, labels, classes, class_names, layer)
     with threads_for(rows.features.numel() * len(rows.class_names)):

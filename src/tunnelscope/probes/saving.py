@@ -20,10 +20,15 @@ from tunnelscope.errors import RequestError
 from tunnelscope.files import write_whole
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe
+from tunnelscope.probes.targets import TargetProbe
 
 FORMAT = "tunnelscope-probe/1"
 GIVE = "give a file that a probe was saved to (a scan keeps them in probes/ of its folder)"
-KINDS: dict[str, type[LinearProbe] | type[KnnProbe]] = {"linear": LinearProbe, "knn": KnnProbe}
+KINDS: dict[str, type[LinearProbe] | type[KnnProbe] | type[TargetProbe]] = {
+    "linear": LinearProbe,
+    "knn": KnnProbe,
+    "target": TargetProbe,
+}
 
 
 def save_probe(probe: Probe, path: str | Path) -> None:
@@ -40,7 +45,7 @@ def save_probe(probe: Probe, path: str | Path) -> None:
     write_whole(Path(path), lambda partial: partial.write_bytes(content))
 
 
-def load_probe(path: str | Path) -> LinearProbe | KnnProbe:
+def load_probe(path: str | Path) -> LinearProbe | KnnProbe | TargetProbe:
     """Read a probe, bit for bit the one that was saved.
 
     Raises:

@@ -8,49 +8,102 @@ held-out rows as for `ridge/v1`. It is scored by R², the mean over the targets.
 under the steps of precision over recall, ties taken together), the mean over the labels (mAP).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tunnelscope.errors import RequestError
 from tunnelscope.linalg.standardise import Standardisation, measure
+from tunnelscope.probes.credits import map_credits, r2_credits
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.heldout import heldout_rows
+from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.ridge import PENALTIES
 from tunnelscope.probes.rows import finite_features, scoring_features, training_rows
 
-Array = NDArray[np.floating]
+R2 = "r2"
+MAP = "map"
+SURE = NormalDist().inv_cdf(0.975)
 
 
-@dataclass(frozen=True, eq=False)
-class TargetProbe:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetProbe(Probe):
     """A linear map from a layer's features to numbers, or to one score a label.
 
     Attributes:
+        class_names: of the targets or labels.
         weights: on standardised features, (targets, d) float64.
         bias: (targets,) float64.
-        scaling: what standardises the features.
-        protocol: full name, with what was chosen.
-        penalty: of each target, (targets,) float64; NaN for a label that is constant in the training rows.
+        mean, scale: what standardises the features, (d,) float64.
+        penalties: of each target, (targets,) float64; NaN for a label that is constant in the training rows.
+        score_name: `r2` or `map`.
+        value: that score on the test rows, None until scored; `low` and `high` are 1.96 standard errors away
+            (`credits`), at most 1.
     """
 
-    weights: Tensor
-    bias: Tensor
-    scaling: Standardisation
-    protocol: str
-    penalty: Tensor
+    weights: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+    mean: Tensor = field(repr=False)
+    scale: Tensor = field(repr=False)
+    penalties: Tensor = field(repr=False)
+    score_name: str = R2
+    value: float | None = None
 
-    def predict(self, features: Tensor) -> Tensor:
+    @property
+    def result(self) -> tuple[str, float | None]:
+        """The score's name and its value on the test rows."""
+        return self.score_name, self.value
+
+    @property
+    def width(self) -> int:
+        """How many features it reads."""
+        return self.weights.shape[1]
+
+    def predict(self, features: Any) -> Tensor:
         """Numbers, or scores that rank rows by label, (n, targets) float64. Raises RequestError."""
-        rows = scoring_features(features, self.weights.shape[1])
-        return self.scaling.apply(rows) @ self.weights.T + self.bias
+        rows = scoring_features(features, self.width, self.layer)
+        scaling = Standardisation(self.mean, self.scale)
+        return scaling.apply(rows) @ self.weights.T + self.bias
+
+    def credits(self, features: Any, labels: Any) -> Tensor:
+        """What each row adds to the score, (n,) float64; NaN where no target or label varies."""
+        return target_credits(self.predict(features), torch.as_tensor(labels), self.score_name)
+
+    def score(self, features: Any, labels: Any) -> float:
+        """Return R² or mean average precision on test rows."""
+        return float(self.credits(features, labels).mean())
+
+    def scored(self, features: Any, labels: Any) -> Self:
+        """Return the same probe with its numbers on these test rows filled in."""
+        credits = self.credits(features, labels)
+        value = float(credits.mean())
+        if not math.isfinite(value):
+            return replace(self, n_test=len(credits))
+        away = SURE * float(credits.std(correction=0)) / math.sqrt(len(credits))
+        low = value - away if self.score_name == R2 else max(0.0, value - away)
+        return replace(self, value=value, low=low, high=min(1.0, value + away), n_test=len(credits))
+
+
+def target_credits(predictions: Tensor, labels: Tensor, score_name: str) -> Tensor:
+    """What each row adds to the score of that name, (n,) float64."""
+    credits = r2_credits if score_name == R2 else map_credits
+    columns = labels if labels.ndim == 2 else labels[:, None]
+    return torch.from_numpy(credits(predictions.cpu().numpy(), columns.cpu().numpy().astype(np.float64)))
 
 
 def fit_ridge_regression(
-    features: Tensor, targets: Tensor, *, penalty: float | None = None, seed: int = 0, layer: str = ""
+    features: Tensor,
+    targets: Tensor,
+    *,
+    penalty: float | None = None,
+    seed: int = 0,
+    layer: str = "",
+    names: tuple[str, ...] = (),
 ) -> TargetProbe:
     """Fit numbers.
 
@@ -59,7 +112,8 @@ def fit_ridge_regression(
         targets: (n,) or (n, t), all finite.
         penalty: above 0; None: chosen on a tenth of the rows.
         seed: of the rows held out.
-        layer: named in messages.
+        layer: kept in the probe and named in messages.
+        names: of the targets.
 
     Raises:
         RequestError: rows that do not fit together, are not finite, or are too few to hold some out.
@@ -72,15 +126,32 @@ def fit_ridge_regression(
     x, y = scaling.apply(features), units.apply(targets)
     if penalty is None:
         penalty = _choose_penalty(x, y, seed, where)
-    weights = _ridge_weights(x, y, [penalty])[0]
     spread = torch.where(units.scale > 0, 1 / units.scale, 0.0)  # a constant target is its mean
-    of_target = (weights * spread).T
-    protocol = "ridge_regression/v1"
-    return TargetProbe(of_target, units.mean, scaling, protocol, torch.full_like(units.mean, penalty))
+    return TargetProbe(
+        weights=(_ridge_weights(x, y, [penalty])[0] * spread).T,
+        bias=units.mean,
+        mean=scaling.mean,
+        scale=scaling.scale,
+        class_names=names,
+        protocol="ridge_regression/v1",
+        n_train=len(features),
+        seed=seed,
+        layer=layer,
+        penalty=penalty,
+        penalties=torch.full_like(units.mean, penalty),
+        score_name=R2,
+    )
 
 
 def fit_one_vs_rest(
-    features: Tensor, labels: Tensor, *, tolerance: float = 1e-3, seed: int = 0, layer: str = ""
+    features: Tensor,
+    labels: Tensor,
+    *,
+    tolerance: float = 1e-3,
+    penalties: Tensor | None = None,
+    seed: int = 0,
+    layer: str = "",
+    names: tuple[str, ...] = (),
 ) -> TargetProbe:
     """Fit each label against its absence.
 
@@ -89,106 +160,56 @@ def fit_one_vs_rest(
     Args:
         features: (n, d).
         labels: (n, C) of 0 and 1, any type.
-        tolerance: certified relative gap of each fit.
+        tolerance: certified relative gap of each fit; the greatest that was reached is the probe's `gap`.
+        penalties: of each label, (C,); None, or NaN for one of them: chosen on held-out rows.
         seed: of the rows held out.
-        layer: named in messages.
+        layer: kept in the probe and named in messages.
+        names: of the labels.
 
     Raises:
         RequestError: rows that do not fit together, labels other than 0 and 1, or none that varies.
     """
     where = f"layer {layer!r}: " if layer else ""
     features, labels = finite_features(features, where), _zeros_and_ones(labels, len(features), where)
-    scaling = measure(features)
+    varying = [c for c in range(labels.shape[1]) if 0 < int(labels[:, c].sum()) < len(labels)]
+    if not varying:
+        raise RequestError(f"{where}each label is the same in all {len(labels)} training rows")
     weights = features.new_zeros(labels.shape[1], features.shape[1]).double()
-    bias, penalty = weights.new_zeros(len(weights)), weights.new_full((len(weights),), float("nan"))
-    for label in range(labels.shape[1]):
-        if not 0 < int(labels[:, label].sum()) < len(labels):
-            continue
+    bias, chosen = weights.new_zeros(len(weights)), weights.new_full((len(weights),), float("nan"))
+    gaps = []
+    for label in varying:
+        given = None if penalties is None or penalties[label].isnan() else float(penalties[label])
         rows = training_rows(features, labels[:, label], 2, None, layer)
-        fitted = fit_exact(rows, ExactSettings(tolerance=tolerance, seed=seed), layer)
+        fitted = fit_exact(rows, ExactSettings(tolerance=tolerance, penalty=given, seed=seed), layer)
         weights[label] = (fitted.weights[1] - fitted.weights[0]).double()
         bias[label] = (fitted.bias[1] - fitted.bias[0]).double()
-        penalty[label] = float("nan") if fitted.penalty is None else fitted.penalty
-    if not bool((weights != 0).any()) and bool(penalty.isnan().all()):
-        raise RequestError(f"{where}each label is the same in all {len(labels)} training rows")
+        chosen[label] = float("nan") if fitted.penalty is None else fitted.penalty
+        gaps.append(float("inf") if fitted.gap is None else fitted.gap)
+    scaling = measure(features)
     return TargetProbe(
-        weights, bias, scaling, f"one_vs_rest/v1 with exact/v1, tolerance {tolerance:g}", penalty
+        weights=weights,
+        bias=bias,
+        mean=scaling.mean,
+        scale=scaling.scale,
+        class_names=names,
+        protocol="one_vs_rest/v1 with exact/v1",
+        n_train=len(features),
+        seed=seed,
+        layer=layer,
+        tolerance=tolerance,
+        gap=max(gaps),
+        converged=max(gaps) <= tolerance,
+        penalties=chosen,
+        score_name=MAP,
     )
 
 
-def r2(predictions: Array, targets: Array) -> float:
-    """R², the mean over the targets; constant targets are left out (NaN if all are).
-
-    Args:
-        predictions, targets: (n,) or (n, t).
-    """
-    return float(_r2(np.ones((1, len(targets))), *_columns(predictions, targets))[0])
-
-
-def mean_average_precision(scores: Array, labels: Array) -> float:
-    """Mean over the labels of average precision; labels that no row has are left out (NaN if all are).
-
-    Args:
-        scores: (n, C), higher where the label is thought to be.
-        labels: (n, C) of 0 and 1.
-    """
-    return float(_mean_precision(np.ones((1, len(labels))), *_columns(scores, labels))[0])
-
-
-def resampled_r2(predictions: Array, targets: Array, generator: np.random.Generator, resamples: int) -> Array:
-    """R² on bootstrap samples of the rows, (resamples,); equal generators keep layers paired."""
-    counts = _counts(len(targets), generator, resamples)
-    return _r2(counts, *_columns(predictions, targets))
-
-
-def resampled_map(scores: Array, labels: Array, generator: np.random.Generator, resamples: int) -> Array:
-    """Mean average precision on bootstrap samples of the rows, (resamples,)."""
-    return _mean_precision(_counts(len(labels), generator, resamples), *_columns(scores, labels))
-
-
-def _counts(rows: int, generator: np.random.Generator, resamples: int) -> Array:
-    return generator.multinomial(rows, np.full(rows, 1 / rows), size=resamples).astype(np.float64)
-
-
-def _columns(*arrays: Array) -> list[Array]:
-    return [np.asarray(one, dtype=np.float64).reshape(len(one), -1) for one in arrays]
-
-
-def _r2(counts: Array, predictions: Array, targets: Array) -> Array:
-    """R² by rows' counts, (resamples,)."""
-    centred = targets - targets.mean(axis=0)  # sums of squares around 0 would lose a large mean's digits
-    total = counts.sum(axis=1)[:, None]
-    around = counts @ np.square(centred) - np.square(counts @ centred) / total
-    missed = counts @ np.square(targets - predictions)
-    known = around > total * np.square(1e-12 * np.abs(targets).max(axis=0))  # more than rounding
-    return _mean_of_known(1 - missed / np.where(known, around, 1.0), known)
-
-
-def _mean_precision(counts: Array, scores: Array, labels: Array) -> Array:
-    """Mean average precision by rows' counts, (resamples,)."""
-    precisions = [
-        _average_precision(counts, scores[:, label], labels[:, label]) for label in range(labels.shape[1])
-    ]
-    values = np.stack(precisions, axis=1)
-    return _mean_of_known(values, np.isfinite(values))
-
-
-def _average_precision(counts: Array, scores: Array, truth: Array) -> Array:
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of rows with one score
-    weights = counts[:, order]
-    found = np.cumsum(weights * truth[order], axis=1)[:, last]
-    taken = np.cumsum(weights, axis=1)[:, last]
-    gains = np.diff(found, axis=1, prepend=0.0)
-    positives = found[:, -1]
-    summed = (gains * found / np.maximum(taken, 1.0)).sum(axis=1)
-    return np.where(positives > 0, summed / np.maximum(positives, 1.0), np.nan)
-
-
-def _mean_of_known(values: Array, known: Array) -> Array:
-    count = known.sum(axis=1)
-    means = np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1)
-    return np.where(count > 0, means, np.nan)
+def refit(fitted: TargetProbe, features: Tensor, labels: Tensor, tolerance: float) -> TargetProbe:
+    """Fit the same on other rows, at the same penalties."""
+    told = {"seed": fitted.seed, "layer": fitted.layer, "names": fitted.class_names}
+    if fitted.score_name == R2:
+        return fit_ridge_regression(features, labels, penalty=fitted.penalty, **told)
+    return fit_one_vs_rest(features, labels, tolerance=tolerance, penalties=fitted.penalties, **told)
 
 
 def _choose_penalty(x: Tensor, y: Tensor, seed: int, where: str) -> float:

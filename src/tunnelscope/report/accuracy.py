@@ -20,6 +20,7 @@ def accuracy_chart(
     network_accuracy: float | None = None,
     height: int = 380,
     baseline: str = "pixels",
+    score: str = "accuracy",
 ) -> alt.LayerChart:
     """Probe accuracy by depth: lines with intervals, the baseline at 0, best layers ringed, tunnel shaded.
 
@@ -29,13 +30,14 @@ def accuracy_chart(
         network_accuracy: the network's own accuracy on the ID set, drawn as a line.
         height: of the plot, in pixels.
         baseline: what layer 0 is called, where there is one.
+        score: what probes are scored by, in words.
     """
     first = 0 if 0 in set(tidy["layer_index"]) else 1
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
     y = alt.Y(
         "accuracy:Q",
-        title="Probe accuracy on test examples",
+        title=f"Probe {score} on test examples",
         scale=alt.Scale(domain=accuracy_domain(tidy, network_accuracy), nice=False, zero=False),
         axis=alt.Axis(format="%", tickCount=6),
     )
@@ -47,7 +49,7 @@ def accuracy_chart(
         .mark_line(strokeDash=[2, 3], strokeWidth=1.25, opacity=0.7)
         .encode(color=colour)
     )
-    shows = {"accuracy": "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
+    shows = {score: "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
     if frame.control is not None:
         shows["untrained"] = "isValid(row.untrained) ? format(row.untrained, '.1%') : '–'"
     points = (
@@ -82,7 +84,9 @@ def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[
         return [0.0, 1.0]
     bottom = math.floor((min(values) - 0.02) * 10) / 10
     top = min(1.0, math.ceil((max(values) + 0.03) * 20) / 20)
-    return [round(bottom, 2) if bottom >= 0.4 else 0.0, round(top, 2)]
+    least = min(float(tidy["accuracy"].to_numpy(dtype=float).min()), 0.0)  # R² may be below 0
+    lowest = max(-1.0, math.floor(least * 10) / 10)
+    return [round(bottom, 2) if bottom >= 0.4 else lowest, round(top, 2)]
 
 
 def network_marks(network_accuracy: float | None) -> list[alt.Chart]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.report import words
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
-from tunnelscope.report.tidy import by_layer, number, shared_frame
+from tunnelscope.report.tidy import Frame, by_layer, number, scores_by_layer, shared_frame
+from tunnelscope.tasks import SCORE_TITLES, score_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 QUANTITIES = {
     "retained": "Accuracy retained, r",
-    "best_accuracy": "Accuracy at the layer to take",
+    **{
+        f"best_{name}": f"{title[0].upper()}{title[1:]} at the layer to take"
+        for name, title in SCORE_TITLES.items()
+    },
     "extractor_share": "Depth at which the tunnel starts",
 }
 
@@ -73,7 +78,7 @@ def build_figures(
 ) -> list[Figure]:
     """What the last layer keeps, one panel of accuracies a data set, and the rank."""
     labels = list(runs)
-    accuracies = by_run(frames, runs, "probe_accuracy").rename(columns={"value": "accuracy"})
+    accuracies = by_run(frames, runs, scores_by_layer).rename(columns={"value": "accuracy"})
     best = {
         (label, entry["key"], reading["best_layer"]["layer"])
         for entry in comparison["sets"]
@@ -85,19 +90,23 @@ def build_figures(
     taken: list[str] = []
     for entry in in_order(comparison):
         figures.append(accuracy_figure(entry, accuracies, comparison, labels, taken))
-    rank_rows = by_run(frames, runs, "numerical_rank")
+    rank_rows = by_run(frames, runs, lambda table, frame: by_layer(table, "numerical_rank", frame))
     figures.append(rank_figure(rank_rows, comparison, labels, wide=len(taken) % 2 == 0))
     return [figure for figure in figures if figure is not None]
 
 
-def by_run(frames: dict[str, pd.DataFrame], runs: dict[str, dict[str, Any]], quantity: str) -> pd.DataFrame:
-    """A quantity by layer in every run: `tidy.by_layer` with the columns `run` and `depth_fraction`."""
+def by_run(
+    frames: dict[str, pd.DataFrame],
+    runs: dict[str, dict[str, Any]],
+    read: Callable[[pd.DataFrame, Frame], pd.DataFrame],
+) -> pd.DataFrame:
+    """What `read` takes from every run, by layer, with the columns `run` and `depth_fraction`."""
     import pandas as pd
 
     parts = []
     for label, frame in frames.items():
         shared = shared_frame(frame, runs[label])
-        rows = by_layer(frame, quantity, shared)
+        rows = read(frame, shared)
         rows = rows.loc[rows["layer_index"] > 0].drop(columns="untrained", errors="ignore")
         parts.append(rows.assign(run=label, depth_fraction=rows["layer_index"] / shared.count))
     return pd.concat(parts, ignore_index=True)
@@ -239,11 +248,13 @@ def set_row(label: str, reading: dict[str, Any] | None) -> dict[str, Any]:
         "at_chance": bool(reading and reading["at_chance"]),
         "retained": words.percent(kept.get("value")),
         "retained_range": words.percent_range(kept),
-        "last": words.percent(reading["last_accuracy"] if reading else None),
+        "last": words.score(
+            {"score_name": reading["score_name"], "score": reading["last_score"]} if reading else {}
+        ),
         "layer": best.get("layer") or words.UNKNOWN,
         "index": f"layer {best['index']}" if best else "",
-        "accuracy": words.percent(best.get("accuracy")),
-        "accuracy_range": words.percent_range(best),
+        "accuracy": words.score(best),
+        "accuracy_range": words.score_range(best),
         "flops": words.percent(best.get("flops_saved_share"), 0),
         "parameters": words.percent(best.get("parameters_saved_share"), 0),
         "milliseconds": words.UNKNOWN if milliseconds is None else f"{words.decimal(milliseconds, 1)} ms",
@@ -270,8 +281,16 @@ def difference_rows(comparison: dict[str, Any]) -> list[dict[str, Any]]:
 
 def reading_csv(comparison: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """The readings as numbers: one row a data set and run."""
-    columns = ["dataset", "run", "role", "retained", "low", "high", "last_accuracy", "layer", "accuracy"]
-    columns += ["accuracy_low", "accuracy_high", "flops_saved", "parameters_saved", "milliseconds_saved"]
+    columns = ["dataset", "run", "role", "retained", "low", "high", "score_name", "last_score"]
+    columns += [
+        "layer",
+        "score",
+        "score_low",
+        "score_high",
+        "flops_saved",
+        "parameters_saved",
+        "milliseconds_saved",
+    ]
     rows = []
     for entry in comparison["sets"]:
         for label, reading in entry["readings"].items():
@@ -282,7 +301,8 @@ def reading_csv(comparison: dict[str, Any]) -> tuple[list[str], list[list[Any]]]
                 reading["role"],
                 *(kept.get(name) for name in ("value", "low", "high")),
             ]
-            row += [reading["last_accuracy"], *(best[name] for name in ("layer", "accuracy", "low", "high"))]
+            at_best = (best["layer"], score_of(best)[1], best["low"], best["high"])
+            row += [reading["score_name"], reading["last_score"], *at_best]
             saved = ("flops_saved", "parameters_saved", "milliseconds_saved")
             rows.append(row + [best.get(name) for name in saved])
     return columns, rows

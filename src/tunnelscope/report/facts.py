@@ -156,8 +156,8 @@ def best_rows(run: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
                 "layer": layer.get("layer") or words.UNKNOWN,
                 "short": words.shorten(layer.get("layer") or words.UNKNOWN),
                 "index": place.get(layer.get("layer")),
-                "accuracy": words.percent(layer.get("accuracy")),
-                "range": words.percent_range(layer),
+                "accuracy": words.score(layer),
+                "range": words.score_range(layer),
                 "parameters": saved_share(layer.get("parameters_saved"), whole.get("parameters")),
                 "flops": saved_share(layer.get("flops_saved"), whole.get("flops")),
                 "milliseconds": words.UNKNOWN

@@ -11,6 +11,7 @@ import pandas as pd
 from tunnelscope.report import charts, tidy
 from tunnelscope.report.accuracy import accuracy_chart
 from tunnelscope.report.tidy import Frame
+from tunnelscope.tasks import SCORE_TITLES, score_title
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,15 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
     if rows.empty:
         return None
     own = tidy.number((run.get("network_accuracy") or {}).get("value"))
+    score = score_title(tidy.score_names(table))
+    what = "classes" if score == "accuracy" else "labels"
     caption = (
-        "How well a linear classifier reads the classes from each layer; higher means more of what the "
-        "classes need is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of "
-        "each data set."
+        f"How well a linear probe reads the {what} from each layer; higher means more of what the {what} "
+        "need is there in a linear form. Bands are 95 % intervals, a ring marks the best layer of each "
+        "data set."
     )
+    if score == "score":
+        caption += f" Sets are scored by {' or '.join(SCORE_TITLES[one] for one in tidy.score_names(table))}."
     baseline = baseline_name(table)
     if baseline:
         caption += f" The points over “{baseline}” are the same classifier on the input itself."
@@ -111,13 +116,15 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
             " Shaded is the tunnel: the layers after the first that reaches 95 % of the last layer’s ID "
             "accuracy. A coloured line that falls there loses what other data would need."
         )
-    seeds = table.loc[table["quantity"] == "probe_accuracy", "seed"].nunique()
+    probes = table["quantity"].isin([f"probe_{name}" for name in tidy.score_names(table)])
+    seeds = table.loc[probes, "seed"].nunique()
     if seeds > 1:
         caption += (
             f" Lines are means over {seeds} probe seeds; bands hold the doubt of test images and of seeds."
         )
-    chart = accuracy_chart(rows, frame, own, baseline=baseline)
-    return Figure("accuracy", "Accuracy by depth", caption, chart, notes=tunnel_notes(run, frame), wide=True)
+    chart = accuracy_chart(rows, frame, own, baseline=baseline, score=score)
+    title = f"{score[0].upper()}{score[1:]} by depth"
+    return Figure("accuracy", title, caption, chart, notes=tunnel_notes(run, frame), wide=True)
 
 
 def baseline_name(table: pd.DataFrame) -> str:

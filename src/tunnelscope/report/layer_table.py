@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.report import words
-from tunnelscope.report.tidy import Frame, by_layer, number
+from tunnelscope.report.tidy import Frame, number, scores_by_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +97,8 @@ def column_classes(key: str) -> str:
 
 
 def accuracy_columns(table: pd.DataFrame, frame: Frame) -> dict[str, dict[str, float]]:
-    """Per data set, in the order of the legend: layer name to probe accuracy."""
-    tidy = by_layer(table, "probe_accuracy", frame)
+    """Per data set, in the order of the legend: layer name to probe accuracy (R², mAP)."""
+    tidy = scores_by_layer(table, frame)
     return {
         key: dict(zip(rows["layer"], rows["value"], strict=True))
         for key in frame.sets

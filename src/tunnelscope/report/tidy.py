@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.errors import RequestError
+from tunnelscope.tasks import SCORE_TITLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +97,20 @@ def by_layer(table: pd.DataFrame, quantity: str, frame: Frame) -> pd.DataFrame:
     return own.merge(beside, on=place, how="left")
 
 
+def scores_by_layer(table: pd.DataFrame, frame: Frame) -> pd.DataFrame:
+    """What probes are scored by on each set, whatever it is: `by_layer` of accuracy, R² and mAP together."""
+    import pandas as pd
+
+    parts = [by_layer(table, f"probe_{name}", frame) for name in score_names(table)]
+    return pd.concat(parts, ignore_index=True) if parts else by_layer(table, "probe_accuracy", frame)
+
+
+def score_names(table: pd.DataFrame) -> list[str]:
+    """What probes are scored by in these results, accuracy first."""
+    there = set(table["quantity"])
+    return [name for name in SCORE_TITLES if f"probe_{name}" in there]
+
+
 def with_intervals(tidy: pd.DataFrame, over_seeds: pd.DataFrame) -> pd.DataFrame:
     """Means with the intervals that hold their seeds, where there are such."""
     if over_seeds.empty:
@@ -127,12 +142,12 @@ def means(rows: pd.DataFrame, frame: Frame) -> pd.DataFrame:
 
 
 def accuracies(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> pd.DataFrame:
-    """Probe accuracy by depth: `by_layer` with the value as `accuracy` and the columns `best`, `label_at`.
+    """Probe accuracy (R², mAP) by depth: `by_layer` with it as `accuracy` and the columns `best`, `label_at`.
 
     Index 0 is the probe on the input pixels. `best` marks the layer `run` recommends for the set, `label_at`
     says whether its name goes above or below the point ("" for none: the ID set's, where there are others).
     """
-    tidy = by_layer(table, "probe_accuracy", frame).rename(columns={"value": "accuracy"})
+    tidy = scores_by_layer(table, frame).rename(columns={"value": "accuracy"})
     best = {(key, layer.get("layer")) for key, layer in (run.get("best_layer") or {}).items() if layer}
     pairs = zip(tidy["dataset"], tidy["layer"], tidy["layer_index"], strict=True)
     tidy = tidy.assign(best=[index > 0 and (key, layer) in best for key, layer, index in pairs], label_at="")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunnelscope.report.tidy import number
+from tunnelscope.tasks import SCORE_TITLES, score_of
 
 UNKNOWN = "–"
 RANGE = "–"
@@ -21,6 +22,19 @@ def percent_range(numbers: Mapping[str, Any] | None, digits: int = 1) -> str:
     """The interval of `{low, high}` as "60.1–63.4 %", empty where it is not known."""
     low, high = (number((numbers or {}).get(end)) for end in ("low", "high"))
     return "" if low is None or high is None else f"{100 * low:.{digits}f}{RANGE}{100 * high:.{digits}f} %"
+
+
+def score(entry: Mapping[str, Any]) -> str:
+    """An object's score with its name where it is no accuracy: "61.8 %", "R² 0.62", "mAP 61.8 %"."""
+    name, value = score_of(entry)
+    if name == "accuracy" or value is None:
+        return percent(value)
+    return f"{SCORE_TITLES[name]} {decimal(value) if name == 'r2' else percent(value)}"
+
+
+def score_range(entry: Mapping[str, Any]) -> str:
+    """The interval of an object's score, as `score` writes it."""
+    return decimal_range(entry) if score_of(entry)[0] == "r2" else percent_range(entry)
 
 
 def decimal(value: Any, digits: int = 2) -> str:
