@@ -130,6 +130,7 @@ def _outcomes(
             seed=seed,
             class_names=findings.dataset.class_names,
             layer=name,
+            groups=_groups(findings.dataset),
             with_choice=name != INPUT,
             with_metrics=name != INPUT and is_first,
         )
@@ -155,8 +156,16 @@ def _outcome_key(
 ) -> str:
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
     asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
+    groups = _groups(findings.dataset)
+    asked = asked if groups is None else (*asked, groups.tolist())
     named = (*(one[name] for one in keys), findings.dataset.class_names)
     return key_of("outcome", code_of(*CODE), *named, *asked)
+
+
+def _groups(dataset: DataSet) -> Tensor | None:
+    """What each training row belongs to, (n,) int64; None where no column says so."""
+    groups = dataset.train.groups
+    return None if groups is None else torch.from_numpy(groups)
 
 
 def find_twins(

@@ -68,6 +68,7 @@ def measure_layer(
     seed: int,
     class_names: tuple[str, ...],
     layer: str,
+    groups: Tensor | None = None,
     with_choice: bool = True,
     with_metrics: bool = True,
 ) -> Outcome:
@@ -77,13 +78,22 @@ def measure_layer(
         train, test: features (n, width) and labels (n,).
         protocol, tolerance, seed, class_names: of the probe.
         layer: its name, for messages.
+        groups: what each training row belongs to, (n,) int64; None: each row stands alone.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
     """
     fitted = fit_probe(
-        *train, protocol=protocol, tolerance=tolerance, seed=seed, class_names=class_names, layer=layer
+        *train,
+        protocol=protocol,
+        tolerance=tolerance,
+        seed=seed,
+        class_names=class_names,
+        layer=layer,
+        groups=groups,
     ).scored(*test)
     right = fitted.predict(test[0]) == test[1]
-    choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None, right[:0].long())
+    choice = ChoiceScores(right[:0], None, right[:0].long())
+    if with_choice:
+        choice = choice_scores(*train, fitted, groups)
     metrics, notes = {}, []
     if with_metrics:
         metrics, notes = layer_metrics(test[0], *train, *_on_features(fitted))

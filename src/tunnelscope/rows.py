@@ -125,7 +125,7 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
                 | {
                     "quantity": "choice_accuracy",
                     "value": found.choice[name, seed].accuracy,
-                    "protocol": choice_protocol(fitted),
+                    "protocol": choice_protocol(fitted, found.dataset.train.groups is not None),
                 }
             )
     return rows

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tunnelscope.groups import even_parts
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.protocols import fit_probe
-from tunnelscope.randomness import named_generator
+from tunnelscope.randomness import named_generator, numpy_generator
 
 FEW_HELDOUT = 1000  # held-out rows below which one part is too few to choose by
 PARTS = 10
@@ -41,7 +42,9 @@ class ChoiceScores:
         return float(self.right.double().mean()) if len(self.right) else None
 
 
-def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe) -> ChoiceScores:
+def choice_scores(
+    features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe, groups: Tensor | None = None
+) -> ChoiceScores:
     """Judge a layer's probe on held-out training rows.
 
     They are the probe's own (`heldout_right`, `heldout_loss`) unless its held-out part has fewer than
@@ -51,13 +54,14 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
     Args:
         features: (n, d), the rows `fitted` was trained on.
         labels: (n,).
+        groups: as `fitted` was given them, (n,) int64: no group is learnt from and judged on.
     """
     if fitted.heldout_right is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     if _one_part_is_enough(fitted):
-        rows = heldout_rows(labels, fitted.seed).heldout
+        rows = heldout_rows(labels, fitted.seed, groups=groups).heldout
         return ChoiceScores(fitted.heldout_right, fitted.heldout_loss, rows)
-    parts = stratified_parts(labels, fitted.seed)
+    parts = stratified_parts(labels, fitted.seed, groups=groups)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
@@ -65,12 +69,17 @@ def choice_scores(features: Tensor, labels: Tensor, fitted: LinearProbe | KnnPro
     return ChoiceScores(torch.cat([score.right for score in scores])[order], loss, rows)
 
 
-def choice_protocol(fitted: LinearProbe | KnnProbe) -> str:
-    """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own."""
+def choice_protocol(fitted: LinearProbe | KnnProbe, grouped: bool = False) -> str:
+    """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own.
+
+    Args:
+        grouped: whether it was given groups.
+    """
+    whole = " of whole groups" if grouped else ""
     if _one_part_is_enough(fitted):
-        return f"choice/v1, one part, with {fitted.protocol}"
+        return f"choice/v1, one part{whole}, with {fitted.protocol}"
     exactness = "" if fitted.tolerance is None else f", tolerance {_tolerance(fitted):g}"
-    return f"choice/v1, {PARTS} parts, with {fitted.protocol}{exactness}"
+    return f"choice/v1, {PARTS} parts{whole}, with {fitted.protocol}{exactness}"
 
 
 def _one_part_is_enough(fitted: LinearProbe | KnnProbe) -> bool:
@@ -81,11 +90,15 @@ def _tolerance(fitted: LinearProbe | KnnProbe) -> float:
     return max(fitted.tolerance or 0.0, TOLERANCE)
 
 
-def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS) -> Tensor:
+def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS, groups: Tensor | None = None) -> Tensor:
     """Number each row 0 … parts − 1 so that classes are spread evenly, (n,), int64.
 
-    A class of one row stays out of every part (−1): held out, nothing would be left to learn it from.
+    A class of one row stays out of every part (−1): held out, nothing would be left to learn it from. So does
+    a group (see `even_parts`) without which a class would be in one part alone.
     """
+    if groups is not None:
+        drawn = numpy_generator(seed, "parts of whole groups")
+        return torch.from_numpy(even_parts(labels.cpu().numpy(), groups.cpu().numpy(), parts, drawn))
     draws = named_generator(seed, "parts to choose a layer by")
     numbers = torch.full((len(labels),), -1)
     first = 0  # the next class goes on where the last one ended, so that parts have equal sizes

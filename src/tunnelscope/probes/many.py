@@ -25,6 +25,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
 ) -> dict[str, AnyProbe]: ...
 
@@ -40,6 +41,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
 ) -> AnyProbe: ...
 
@@ -54,6 +56,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
 ) -> dict[str, AnyProbe] | AnyProbe:
     """Fit a probe on each layer's features and score it on the test rows.
@@ -68,6 +71,8 @@ def probe(
         seed: of all draws.
         class_names: in the order of the labels; without them there are as many classes as the labels of
             training and test rows show.
+        groups: what each training row belongs to (a patient, a video), (n,), whole numbers; the rows held out
+            to choose a penalty keep groups together.
         progress: called with a layer's name and its probe when it is done.
 
     Returns:
@@ -99,6 +104,7 @@ def probe(
             penalty=penalty,
             seed=seed,
             layer=name,
+            groups=groups,
         )
         if test is not None and test_layers is not None:
             fitted = fitted.scored(test_layers[name], test[1])

@@ -83,6 +83,7 @@ def fit_probe(
     penalty: float | None = None,
     seed: int = 0,
     layer: str = "",
+    groups: Any = None,
 ) -> LinearProbe | KnnProbe:
     """Fit one probe on training rows.
 
@@ -93,11 +94,13 @@ def fit_probe(
         classes, class_names: all classes there are, also those without a training row.
         tolerance, penalty, seed: see `FitSettings`.
         layer: kept in the probe and named in messages.
+        groups: what each row belongs to (a patient, a video), (n,), whole numbers: rows of one group are all
+            held out, or none is. None: each row stands alone.
 
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
     """
     fit = PROTOCOLS[protocol_name(protocol)]
-    rows = training_rows(features, labels, classes, class_names, layer)
+    rows = training_rows(features, labels, classes, class_names, layer, groups)
     with threads_for(rows.features.numel() * len(rows.class_names)):
         return fit(rows, FitSettings(tolerance, penalty, seed), layer)
