@@ -39,7 +39,7 @@ COLUMNS = {
 }
 OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
-RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
+RUN_ONLY = ("command", "settings", "versions", "hardware", "seeds", "fingerprints")
 
 
 @dataclass(frozen=True, repr=False)
