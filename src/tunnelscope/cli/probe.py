@@ -36,6 +36,7 @@ from tunnelscope.cli.output import print_result
     options.max_samples,
     options.threads,
     options.seed,
+    options.cache,
     options.as_json,
     options.debug,
 )
