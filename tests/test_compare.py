@@ -186,6 +186,10 @@ def other_probe(run):
         probe["protocol"] = "exact/v1"
 
 
+def other_penalty(run):
+    run["settings"]["penalty"] = 0.1
+
+
 def other_pool(run):
     run["settings"]["pool"] = "2x2"
     for layer in run["layers"]:
@@ -205,6 +209,7 @@ def other_rows(run):
     ("change", "line"),
     [
         (other_probe, "the probes follow different protocols: a ridge/v1; b exact/v1"),
+        (other_penalty, "the probes' penalties differ: a chosen on held-out rows; b 0.1"),
         (other_pool, "features are pooled differently: a"),
         (other_data, "fives is not the same data in a and b"),
         (other_rows, "fives has not the same rows: a 300 train and"),

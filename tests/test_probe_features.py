@@ -449,3 +449,22 @@ def test_names_go_apart_into_splits_and_layers_again(layers, splits):
     assert labels == {split: (split, "labels") for split in splits}
     assert parts == {split: {name: (split, name) for name in names} for split in splits}
     assert all(list(part) == names for part in parts.values())
+
+
+def test_the_penalty_can_be_given(tmp_path, run, refused):
+    features, labels = planted()
+    one_each = np.array([0, 1, 2])
+    np.savez(tmp_path / "a.npz", labels=labels, **features)
+    np.savez(tmp_path / "few.npz", labels=one_each, **{name: rows[:3] for name, rows in features.items()})
+    code, _, err = run("probe", "few.npz", "--test", "a.npz")
+    assert code == 2
+    assert "give a penalty (--penalty)" in err
+    code, out, err = run("probe", "few.npz", "--test", "a.npz", "--penalty", 0.1, "--out", "few", "--json")
+    assert code == 0, err
+    code, out, err = run("probe", "a.npz", "--penalty", 0.1, "--out", "r", "--json")
+    assert code == 0, err
+    assert {probe["penalty"] for probe in json.loads(out)["probes"]} == {0.1}
+    assert ts.load(tmp_path / "r").run["settings"]["penalty"] == 0.1
+    assert json.loads(out)["best_layer"]["a"]["layer"] == "clear"  # the held-out rows say so, not the last
+    assert "has no penalty" in refused("a.npz", "--penalty", 1, "--probe", "knn")
+    assert "penalty 0 is not above 0" in refused("a.npz", "--penalty", 0)

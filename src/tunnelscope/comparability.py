@@ -79,8 +79,14 @@ def pooling(run: Run) -> str:
     return asked(run, "pool", "auto") or " and ".join(pools(run))
 
 
+def _penalty(run: Run) -> str:
+    given = asked(run, "penalty", "None")
+    return "chosen on held-out rows" if given in (None, "None") else str(given)
+
+
 CONDITIONS: tuple[tuple[str, Callable[[Run], str | None]], ...] = (
     ("the probes follow different protocols", lambda run: ", ".join(protocols(run))),
+    ("the probes' penalties differ", lambda run: _penalty(run)),
     ("features are pooled differently", lambda run: pooling(run)),
     ("layers were chosen differently", lambda run: asked(run, "layers", "blocks")),
 )

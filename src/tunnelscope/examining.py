@@ -127,6 +127,7 @@ def _outcomes(
             *features,
             protocol=settings.protocol,
             tolerance=settings.tolerance,
+            penalty=settings.penalty,
             seed=seed,
             class_names=findings.dataset.class_names,
             layer=name,
@@ -155,7 +156,13 @@ def _outcome_key(
     settings: Settings,
 ) -> str:
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
-    asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
+    asked = (
+        settings.protocol,
+        settings.tolerance,
+        settings.penalty,
+        seed,
+        sorted(METRICS) if is_first else (),
+    )
     groups = _groups(findings.dataset)
     asked = asked if groups is None else (*asked, groups.tolist())
     named = (*(one[name] for one in keys), findings.dataset.class_names)

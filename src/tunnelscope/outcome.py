@@ -65,6 +65,7 @@ def measure_layer(
     *,
     protocol: str,
     tolerance: float,
+    penalty: float | None = None,
     seed: int,
     class_names: tuple[str, ...],
     layer: str,
@@ -76,7 +77,7 @@ def measure_layer(
 
     Args:
         train, test: features (n, width) and labels (n,).
-        protocol, tolerance, seed, class_names: of the probe.
+        protocol, tolerance, penalty, seed, class_names: of the probe.
         layer: its name, for messages.
         groups: what each training row belongs to, (n,) int64; None: each row stands alone.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
@@ -85,6 +86,7 @@ def measure_layer(
         *train,
         protocol=protocol,
         tolerance=tolerance,
+        penalty=penalty,
         seed=seed,
         class_names=class_names,
         layer=layer,

@@ -32,6 +32,7 @@ def scan_features(
     layers: Sequence[str] | None = None,
     probe: str = "exact",
     tolerance: float = 1e-2,
+    penalty: float | None = None,
     seeds: int = 1,
     max_samples: int | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def scan_features(
         layers: which matrices, in this order; None: all, as the first set has them.
         probe: as in `scan`.
         tolerance: as in `scan`.
+        penalty: as in `scan`.
         seeds: as in `scan`.
         max_samples: as in `scan`.
         seed: as in `scan`.
@@ -70,7 +72,7 @@ def scan_features(
         RequestError: something cannot be met as asked.
         MachineError: the folder cannot be written.
     """
-    settings = Settings("given", "none", probe, tolerance, seeds, seed, max_samples)
+    settings = Settings("given", "none", probe, tolerance, seeds, seed, max_samples, penalty)
     check_settings(settings)
     folder = claim_folder(out) if out is not None else None
     notify = progress or (lambda stage, done, total: None)

@@ -21,7 +21,7 @@ from tunnelscope.input_scale import check_input_scale
 from tunnelscope.memory import peak, read_size
 from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
-from tunnelscope.probes import protocol_name
+from tunnelscope.probes import check_penalty, protocol_name
 from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import (
     Recorder,
@@ -64,6 +64,7 @@ def scan(
     pool: str = "auto",
     probe: str = "exact",
     tolerance: float = 1e-2,
+    penalty: float | None = None,
     seeds: int = 1,
     max_samples: int | None = None,
     device: str = "auto",
@@ -96,6 +97,7 @@ def scan(
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
         tolerance: certified relative gap at which an exact probe is done.
+        penalty: of `exact` and `ridge`, the same for all layers; None chooses each layer's on held-out rows.
         seeds: how many probe seeds, `seed` and the ones after it.
         max_samples: rows per split at most, balanced by class.
         skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
@@ -115,7 +117,7 @@ def scan(
         RequestError: something cannot be met as asked.
         MachineError: the machine cannot do it.
     """
-    settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
+    settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples, penalty)
     check_settings(settings)
     choose_device(device)
     folder = claim_folder(out) if out is not None else None
@@ -287,7 +289,7 @@ def check_settings(settings: Settings) -> None:
     """Refuse what can be refused before anything is read or written."""
     if settings.seeds < 1:
         raise RequestError(f"--seeds {settings.seeds}: at least one probe seed is needed")
-    protocol_name(settings.protocol)
+    check_penalty(protocol_name(settings.protocol), settings.penalty)
     check_tolerance(settings.tolerance)
 
 

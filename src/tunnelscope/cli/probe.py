@@ -33,6 +33,7 @@ from tunnelscope.cli.output import print_result
     options.probe,
     options.seeds,
     options.tolerance,
+    options.penalty,
     options.max_samples,
     options.threads,
     options.seed,

@@ -56,13 +56,18 @@ def choice_scores(
         labels: (n,).
         groups: as `fitted` was given them, (n,) int64: no group is learnt from and judged on.
     """
-    if fitted.heldout_right is None:
+    judged = fitted.heldout_right
+    if judged is None and fitted.penalty is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     if _one_part_is_enough(fitted):
         rows = heldout_rows(labels, fitted.seed, groups=groups).heldout
-        return ChoiceScores(fitted.heldout_right, fitted.heldout_loss, rows)
+        if judged is None:  # of an exact probe whose penalty was given: nothing was held out to choose it
+            return _score(features, labels, _mask(rows, len(labels)), fitted)
+        return ChoiceScores(judged, fitted.heldout_loss, rows)
     parts = stratified_parts(labels, fitted.seed, groups=groups)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
+    if not scores:
+        return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
     rows, order = torch.cat([score.rows for score in scores]).sort()
@@ -83,7 +88,15 @@ def choice_protocol(fitted: LinearProbe | KnnProbe, grouped: bool = False) -> st
 
 
 def _one_part_is_enough(fitted: LinearProbe | KnnProbe) -> bool:
-    return fitted.heldout_accuracy is None or 0.1 * fitted.n_train >= FEW_HELDOUT
+    if fitted.heldout_accuracy is None and fitted.penalty is None:
+        return True
+    return 0.1 * fitted.n_train >= FEW_HELDOUT
+
+
+def _mask(rows: Tensor, count: int) -> Tensor:
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[rows] = True
+    return mask
 
 
 def _tolerance(fitted: LinearProbe | KnnProbe) -> float:

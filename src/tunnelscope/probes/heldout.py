@@ -8,7 +8,10 @@ from torch import Tensor
 from tunnelscope.groups import set_aside
 from tunnelscope.randomness import named_generator, numpy_generator
 
-NOTHING_HELD_OUT = "no rows can be held out to choose a penalty: each class has a single row; give penalty="
+NOTHING_HELD_OUT = (
+    "no rows can be held out to choose a penalty: each class has a single row or group; give a penalty "
+    "(--penalty)"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,8 @@ from tunnelscope.probes.ridge import fit_ridge
 from tunnelscope.probes.rows import Rows, training_rows
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 
+WITH_PENALTY = ("exact/v1", "ridge/v1")
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -30,6 +32,16 @@ class FitSettings:
     seed: int = 0
 
 
+def check_penalty(protocol: str, penalty: float | None) -> None:
+    """Refuse a penalty out of range, or of a protocol (full name) that has none. Raises RequestError."""
+    if penalty is None:
+        return
+    if protocol not in WITH_PENALTY:
+        raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
+    if not 0 < penalty < float("inf"):
+        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+
+
 def _exact(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
     exact = ExactSettings(tolerance=settings.tolerance, penalty=settings.penalty, seed=settings.seed)
     return fit_exact(rows, exact, layer)
@@ -40,23 +52,15 @@ def _ridge(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
 
 
 def _knn(rows: Rows, settings: FitSettings, layer: str) -> KnnProbe:
-    _refuse_penalty("knn/v1", settings)
     return fit_knn(rows, settings.seed, layer)
 
 
 def _masarczyk2023(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    _refuse_penalty(MASARCZYK2023.protocol, settings)
     return fit_recipe(rows, MASARCZYK2023, settings.seed, layer)
 
 
 def _harun2024(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    _refuse_penalty(HARUN2024.protocol, settings)
     return fit_recipe(rows, HARUN2024, settings.seed, layer)
-
-
-def _refuse_penalty(protocol: str, settings: FitSettings) -> None:
-    if settings.penalty is not None:
-        raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
 
 
 Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]
@@ -100,7 +104,9 @@ def fit_probe(
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
     """
-    fit = PROTOCOLS[protocol_name(protocol)]
+    name = protocol_name(protocol)
+    check_penalty(name, penalty)
+    fit = PROTOCOLS[name]
     rows = training_rows(features, labels, classes, class_names, layer, groups)
     with threads_for(rows.features.numel() * len(rows.class_names)):
         return fit(rows, FitSettings(tolerance, penalty, seed), layer)
