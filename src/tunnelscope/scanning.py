@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from tunnelscope.data import DataSet, load_data, load_draws, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
+from tunnelscope.files import PARTIAL, check_writable
 from tunnelscope.findings import AnyProbe, Control, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
 from tunnelscope.input_scale import check_input_scale
-from tunnelscope.memory import peak, read_size
+from tunnelscope.memory import peak, read_size, size
 from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
 from tunnelscope.probes import check_penalty, protocol_name
@@ -32,7 +33,7 @@ from tunnelscope.recording import (
     recorder_for,
 )
 from tunnelscope.results import Scan, claim_folder
-from tunnelscope.store import Store
+from tunnelscope.store import Store, default_folder
 from tunnelscope.subject import Subject
 from tunnelscope.summary import summarise
 
@@ -139,7 +140,7 @@ def scan(
         **loading,
     )
     notify = progress or (lambda stage, done, total: None)
-    with _store(cache, work.plan) as store:
+    with _store(cache, work.plan, folder, announce or (lambda line: None)) as store:
         findings = _examine_all(work, settings, clock, notify, store)
         beside = _examine_control(work, settings, clock, notify, store)
     with clock.stage("tunnel"):
@@ -171,7 +172,10 @@ def finish(
     run["timings"] = _timings(clock, about["plan"]["rows"] * (2 if beside else 1) if about["plan"] else None)
     run["run"] = folder.name if folder else subject.name
     frame["run"] = run["run"]
-    result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
+    probes = _named_probes(findings)
+    if beside is not None:
+        probes |= {f"control/{name}": fitted for name, fitted in _named_probes(beside.findings).items()}
+    result = Scan(run=run, frame=frame, probes=probes, folder=folder)
     if folder is not None:
         _write(result, folder, progress or (lambda stage, done, total: None))
     return result
@@ -264,12 +268,25 @@ def _prepare(
 
 
 @contextmanager
-def _store(cache: bool, sized: Plan) -> Iterator[Store | None]:
-    """The cache; without it memory, or a store for this scan alone where memory is too small."""
+def _store(
+    cache: bool, sized: Plan, out: Path | None, announce: Callable[[str], None]
+) -> Iterator[Store | None]:
+    """The cache; without it memory, or a store for this scan alone where memory is too small.
+
+    That one lies in the folder of the results, else in the cache's: the system's folder for temporary files
+    is often memory itself. What a killed scan leaves there is named as a partial file.
+    """
     if cache or sized.in_memory:
         yield Store() if cache else None
         return
-    with tempfile.TemporaryDirectory(prefix="tunnelscope-") as folder:
+    place = out or default_folder()
+    check_writable(place)
+    place.mkdir(parents=True, exist_ok=True)
+    needed = size(max(sized.set_bytes.values()))
+    announce(
+        f"memory is too small for all features: they go to {place} ({needed} a set), until the scan ends"
+    )
+    with tempfile.TemporaryDirectory(prefix=".features-", suffix=PARTIAL, dir=place) as folder:
         yield Store(folder)
 
 
