@@ -37,6 +37,19 @@ def test_scan_prints_one_json_object_and_everything_else_on_stderr(tunnelscope, 
     }
     saved = json.loads((tmp_path / "r" / "run.json").read_text())
     assert {key: saved[key] for key in ended.json} == ended.json
+    assert saved["settings"] == {
+        "layers": "blocks",
+        "pool": "auto",
+        "probe": "exact/v1",
+        "tolerance": 0.01,
+        "seeds": 1,
+        "seed": 0,
+        "max_samples": None,
+        "penalty": None,
+        "weights": "random (seed 0)",
+        "control": False,
+        "features": "float32",
+    }
 
 
 def test_scan_prints_a_short_table_within_80_columns(tunnelscope, tmp_path):
@@ -385,6 +398,18 @@ def test_help_does_not_import_torch():
         "except SystemExit:\n    assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_package_is_a_command_too():
+    import subprocess
+    import sys
+
+    from tunnelscope import __version__
+
+    command = [sys.executable, "-m", "tunnelscope"]
+    told = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["tunnelscope,", "version", __version__]
+    assert subprocess.run([*command, "scn"], capture_output=True).returncode == 2
 
 
 @pytest.mark.parametrize("command", ["scan", "record", "layers"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tunnelscope as ts
 from tunnelscope import differences
-from tunnelscope.comparability import comparable, option, warnings
+from tunnelscope.comparability import asked, comparable, warnings
 
 
 def changed(scan, change):
@@ -186,7 +186,12 @@ def other_probe(run):
         probe["protocol"] = "exact/v1"
 
 
+def other_penalty(run):
+    run["settings"]["penalty"] = 0.1
+
+
 def other_pool(run):
+    run["settings"]["pool"] = "2x2"
     for layer in run["layers"]:
         layer["pool"] = "2x2"
 
@@ -204,6 +209,7 @@ def other_rows(run):
     ("change", "line"),
     [
         (other_probe, "the probes follow different protocols: a ridge/v1; b exact/v1"),
+        (other_penalty, "the probes' penalties differ: a chosen on held-out rows; b 0.1"),
         (other_pool, "features are pooled differently: a"),
         (other_data, "fives is not the same data in a and b"),
         (other_rows, "fives has not the same rows: a 300 train and"),
@@ -223,16 +229,27 @@ def test_what_is_not_alike_is_warned_of_in_one_line_and_not_judged(scans, change
 
 def test_the_choice_of_layers_is_read_from_the_command(scans):
     def command(run):
+        del run["settings"]  # as runs were written before they had any
         run["command"] = "tunnelscope scan zoo:mlp --id x --layers 'relu$' --pool=avg"
 
     run = pair(scans, command)["b"]
-    assert (option(run, "--layers", "blocks"), option(run, "--pool", "auto")) == ("relu$", "avg")
-    assert option(run, "--probe", "exact") == "exact"
-    assert option(pair(scans, command)["a"], "--layers", "blocks") is None  # from Python
+    assert (asked(run, "layers", "blocks"), asked(run, "pool", "auto")) == ("relu$", "avg")
+    assert asked(run, "probe", "exact") == "exact"
+    assert asked({"command": "ts.scan"}, "layers", "blocks") is None  # from Python
     both = {"a": {**run, "command": "tunnelscope scan zoo:mlp --pool avg"}, "b": run}
     assert any(
         line.startswith("layers were chosen differently: a blocks; b relu$") for line in warnings(both)
     )
+
+
+def test_the_choice_of_layers_is_read_from_the_settings(scans):
+    def ask(run):
+        run["settings"]["layers"] = ["hidden.0.relu", "hidden.1.relu"]
+
+    runs = pair(scans, ask)
+    assert not comparable(runs["a"], runs["b"], "fives")
+    line = "layers were chosen differently: a blocks; b hidden.0.relu, hidden.1.relu"
+    assert any(warning.startswith(line) for warning in warnings(runs))
 
 
 def test_no_common_set_is_warned_of(scans):

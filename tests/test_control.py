@@ -150,3 +150,20 @@ def test_an_untrained_network_that_does_not_stay_finite_is_named():
     nn.init.constant_(module.first.bias, 3.0)
     with pytest.raises(RequestError, match=r"--control, the untrained network: layer .* not finite"):
         ts.scan(module, **SETS, **FAST, layers="act", control=True)
+
+
+def test_the_controls_probes_are_kept_apart(controlled):
+    loaded = ts.load(controlled.folder).probes
+    own = {name for name in loaded if not name.startswith("control/")}
+    assert set(loaded) == own | {f"control/{name}" for name in own} == set(controlled.probes)
+    alone = ts.scan(MODEL, weights="random", **SETS, **FAST).probes
+    for name in own:
+        assert torch.equal(loaded[f"control/{name}"].weights, alone[name].weights)
+    with pytest.raises(KeyError):
+        loaded["control/none"]
+
+
+def test_a_scan_without_control_leaves_no_probes_of_one(weights, tmp_path):
+    for control in (True, False):
+        ts.scan(MODEL, weights=str(weights), **SETS, **FAST, control=control, out=tmp_path / "run")
+        assert any((tmp_path / "run" / "probes" / "control").glob("*")) == control

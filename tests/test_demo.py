@@ -77,7 +77,7 @@ def test_the_json_object_keeps_its_contract(demo):
         "layer", "accuracy", "low", "high", "choice_share",
         "parameters_saved", "flops_saved", "milliseconds_saved", "milliseconds_saved_quartiles",
     }  # fmt: skip
-    assert {"command", "versions", "hardware", "seeds", "fingerprints"} <= set(demo.run)
+    assert {"command", "settings", "versions", "hardware", "seeds", "fingerprints"} <= set(demo.run)
     json.dumps(printed, allow_nan=False)
 
 

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tunnelscope as ts
+from tunnelscope import scanning
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.memory import available, peak, read_size, resident, size
 from tunnelscope.planning import Plan, cka_bytes, fit_to, probing_bytes
@@ -139,3 +142,26 @@ def test_the_observed_peak_is_within_a_fifth_of_the_plan(model, real_data, tmp_p
     planned_mb = run["plan"]["memory"] / MB
     observed_mb = run["timings"]["peak_memory_mb"]
     assert planned_mb / 1.2 <= observed_mb <= 1.2 * planned_mb
+
+
+@pytest.mark.parametrize("out", [True, False])
+def test_features_too_large_for_memory_lie_beside_the_results(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNNELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: pytest.fail("that may be memory"))
+    monkeypatch.setattr(scanning, "fit_to", lambda plan, budget: replace(plan, in_memory=False))
+    place = tmp_path / ("run" if out else "cache")
+    seen, said = [], []
+
+    def progress(stage, done, total):
+        seen.extend(place.glob(".features-*.partial/features/*/*.npy"))
+
+    folder = place if out else None
+    settings = {"probe": "ridge", "max_samples": 120, "out": folder, "cache": False}
+    scan = ts.scan(SMALL, id=DIGITS, **settings, progress=progress, announce=said.append)
+    assert seen
+    assert not list(place.glob(".features*"))
+    lines = [line for line in said if "memory is too small" in line]
+    assert len(lines) == 1
+    assert f"they go to {place} (" in lines[0]
+    plain = ts.scan(SMALL, id=DIGITS, probe="ridge", max_samples=120)
+    assert scan.tunnel == plain.tunnel

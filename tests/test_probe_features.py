@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import tunnelscope as ts
+from tunnelscope import examining
 from tunnelscope.cli import main
 from tunnelscope.feature_file import record_file
 from tunnelscope.feature_forms import by_split
@@ -88,7 +89,9 @@ def test_recorded_features_give_every_number_of_the_scan(recorded):
     assert len(accuracies(again)) == 2 * len(again.run["layers"]) == 8
     pd.testing.assert_frame_equal(values(again), values(whole), check_exact=True)
     assert again.tunnel == whole.tunnel | {"ood": again.tunnel["ood"]}
-    assert again.verdict == whole.verdict
+    of_network = "On its own data this untrained network has built its representation by"
+    said = whole.verdict.replace(of_network, "On the network's own data these features are built by")
+    assert again.verdict == said != whole.verdict
     cut = next(line for line in whole.run["warnings"] if line.startswith("digits-2: no test split"))
     assert cut in again.run["warnings"]
 
@@ -249,6 +252,64 @@ def test_features_of_two_networks_are_doubted(tmp_path):
     assert any("one and the same network" in line for line in scan.run["warnings"])
 
 
+@pytest.fixture
+def fits(monkeypatch, tmp_path):
+    """A list that grows by a layer each time one is probed and measured, with a store of its own."""
+    monkeypatch.setenv("TUNNELSCOPE_CACHE", str(tmp_path / "cache"))
+    measured, measure = [], examining.measure_layer
+
+    def counted(*arguments, **settings):
+        measured.append(settings["layer"])
+        return measure(*arguments, **settings)
+
+    monkeypatch.setattr(examining, "measure_layer", counted)
+    return measured
+
+
+def test_a_second_run_reads_what_the_first_measured(fits):
+    features, labels = planted()
+    first = ts.scan_features(ood=(features, labels))
+    assert fits == ["clear", "noise"]
+    assert ts.scan_features(ood=(features, labels)).frame.equals(first.frame)
+    assert fits == ["clear", "noise"]
+    changed = {**features, "noise": features["noise"] + 1}
+    ts.scan_features(ood=(changed, labels))
+    assert fits[2:] == ["noise"]
+    ts.scan_features(ood=(features, (labels + 1) % 3))
+    ts.scan_features(ood=(features, labels), cache=False)
+    assert fits[3:] == ["clear", "noise"] * 2
+
+
+def test_an_interrupted_run_goes_on_where_it_was(fits):
+    features, labels = planted()
+
+    def stop(stage, done, total):
+        if "probed" in stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ts.scan_features(ood=(features, labels), progress=stop)
+    assert fits == ["clear"]
+    went_on = ts.scan_features(ood=(features, labels))
+    assert fits == ["clear", "noise"]
+    assert went_on.frame.equals(ts.scan_features(ood=(features, labels), cache=False).frame)
+
+
+def test_test_rows_that_are_training_rows_are_named(tmp_path, run):
+    features, labels = planted()
+    test = {name: whole[::3].copy() for name, whole in planted(seed=1)[0].items()}
+    for name in test:
+        test[name][4] = features[name][17]
+    test["clear"][5] = features["clear"][20]  # the other layer's numbers differ: another row
+    np.savez(tmp_path / "a.npz", labels=labels, **features)
+    np.savez(tmp_path / "b.npz", labels=labels[::3], **test)
+    code, out, err = run("probe", "a.npz", "--test", "b.npz", "--out", "r", "--json")
+    assert code == 0, err
+    lines = [line for line in json.loads(out)["warnings"] if "training rows too" in line]
+    assert len(lines) == 1
+    assert "1 of 30 test rows are training rows too (first: row 4 of a.npz (test) and row 17 of" in lines[0]
+
+
 def damaged(change):
     """Features of two layers with something wrong, as the arrays of a .npz."""
     features, labels = planted(rows=30)
@@ -391,3 +452,22 @@ def test_names_go_apart_into_splits_and_layers_again(layers, splits):
     assert labels == {split: (split, "labels") for split in splits}
     assert parts == {split: {name: (split, name) for name in names} for split in splits}
     assert all(list(part) == names for part in parts.values())
+
+
+def test_the_penalty_can_be_given(tmp_path, run, refused):
+    features, labels = planted()
+    one_each = np.array([0, 1, 2])
+    np.savez(tmp_path / "a.npz", labels=labels, **features)
+    np.savez(tmp_path / "few.npz", labels=one_each, **{name: rows[:3] for name, rows in features.items()})
+    code, _, err = run("probe", "few.npz", "--test", "a.npz")
+    assert code == 2
+    assert "give a penalty (--penalty)" in err
+    code, out, err = run("probe", "few.npz", "--test", "a.npz", "--penalty", 0.1, "--out", "few", "--json")
+    assert code == 0, err
+    code, out, err = run("probe", "a.npz", "--penalty", 0.1, "--out", "r", "--json")
+    assert code == 0, err
+    assert {probe["penalty"] for probe in json.loads(out)["probes"]} == {0.1}
+    assert ts.load(tmp_path / "r").run["settings"]["penalty"] == 0.1
+    assert json.loads(out)["best_layer"]["a"]["layer"] == "clear"  # the held-out rows say so, not the last
+    assert "has no penalty" in refused("a.npz", "--penalty", 1, "--probe", "knn")
+    assert "penalty 0 is not above 0" in refused("a.npz", "--penalty", 0)

@@ -307,3 +307,20 @@ def test_a_new_metric_needs_no_line_in_the_table(monkeypatch):
 def test_nothing_is_asked_of_an_empty_request():
     with pytest.raises(RequestError, match="no data to scan on"):
         ts.scan(Net())
+
+
+def test_groups_reach_the_choice_of_the_layer():
+    draws = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 20)
+    images = draws.normal(size=(20, 3, 8, 8))[groups] + 0.05 * draws.normal(size=(400, 3, 8, 8))
+    labels = draws.permutation(np.arange(20) % 2)[groups]  # of no image, but a group's images are alike
+    split = Split(list(torch.tensor(images).float()), labels, groups)
+    test = replace(split, groups=None)
+    given = DataSet("faces", "faces", split, test, ("a", "b"))
+    chosen = []
+    for dataset in (given, replace(given, train=test)):
+        frame = ts.scan(Net(), id=dataset, probe="knn").frame.query("quantity == 'choice_accuracy'")
+        chosen.append((frame["protocol"].iloc[0], frame["value"].mean()))
+    (whole, new), (_, known) = chosen
+    assert whole == "choice/v1, 10 parts of whole groups, with knn/v1"
+    assert new < 0.7 < 0.9 < known

@@ -117,7 +117,7 @@ def test_a_network_is_scanned_on_numbers_and_labels_of_images(tmp_path, capsys):
     other = ts.scan(network, id=(images, digits.target[:300]), ood=ood, out=tmp_path / "other")
     comparison = ts.compare([scan, other])
     quantities = {
-        entry["key"]: {row["quantity"] for row in entry["comparisons"]} for entry in comparison.result["sets"]
+        entry["key"]: {row["quantity"] for row in entry["comparisons"]} for entry in comparison.sets
     }
     assert "best_r2" in quantities["ink"]
     assert "best_map" in quantities["traits"]
@@ -151,8 +151,10 @@ def write_table(path, **columns):
 )
 def test_columns_tell_their_task(tmp_path, capsys, column, task, count):
     write_table(tmp_path / "x.parquet")
-    main(["probe", str(tmp_path / "x.parquet"), "--label", column, "--layer", "early", "--json",
-          "--out", str(tmp_path / "run")], standalone_mode=False)  # fmt: skip
+    asked = ["--label", column, "--layer", "early", "--json", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as ended:
+        main(["probe", str(tmp_path / "x.parquet"), *asked])
+    assert ended.value.code == 0
     told = json.loads(capsys.readouterr().out)["data"][0]
     assert (told["task"], told["classes"]) == (task, count)
 

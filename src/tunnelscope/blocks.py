@@ -92,6 +92,10 @@ def _repeated(trace: Trace) -> set[str]:
         and (trace.is_composite(name) or _holds_a_sum(trace, name))
     }
     families = Counter((_place(name), kind) for name, kind in numbered.items())
+    if trace.reads_tokens:  # ALBERT's layers are one module, called again and again
+        families.update(
+            (_place(name), numbered[name]) for name in numbered if _first_call(trace, name).calls > 1
+        )
     classes = {kind for (_, kind), count in families.items() if count >= 2}
     candidates = {name for name, kind in numbered.items() if kind in classes}
     # MobileNet's first block is the only one of its class: it stands where the others stand.

@@ -45,7 +45,20 @@ def data_print(run: Run, key: str) -> tuple[str, ...]:
     return prints["train"], prints["test"]
 
 
-def option(run: Run, name: str, default: str) -> str | None:
+def asked(run: Run, name: str, default: str) -> str | None:
+    """A setting of a run, in words.
+
+    A run written before `run.json` had `settings` tells it by its command line; one made from Python then
+    tells nothing: None.
+    """
+    settings = run.get("settings")
+    if not isinstance(settings, dict) or name not in settings:
+        return _option(run, f"--{name}", default)
+    value = settings[name]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _option(run: Run, name: str, default: str) -> str | None:
     """An option as a scan's command line gave it; None for a scan made from Python, which has none."""
     try:
         words = shlex.split(run["command"])
@@ -62,14 +75,20 @@ def option(run: Run, name: str, default: str) -> str | None:
 
 
 def pooling(run: Run) -> str:
-    """The pooling asked for; for a scan made from Python, the poolings found in its layers."""
-    return option(run, "--pool", "auto") or " and ".join(pools(run))
+    """The pooling asked for; where that is not told, the poolings found in its layers."""
+    return asked(run, "pool", "auto") or " and ".join(pools(run))
+
+
+def _penalty(run: Run) -> str:
+    given = asked(run, "penalty", "None")
+    return "chosen on held-out rows" if given in (None, "None") else str(given)
 
 
 CONDITIONS: tuple[tuple[str, Callable[[Run], str | None]], ...] = (
     ("the probes follow different protocols", lambda run: ", ".join(protocols(run))),
+    ("the probes' penalties differ", lambda run: _penalty(run)),
     ("features are pooled differently", lambda run: pooling(run)),
-    ("layers were chosen differently", lambda run: option(run, "--layers", "blocks")),
+    ("layers were chosen differently", lambda run: asked(run, "layers", "blocks")),
 )
 
 
@@ -112,8 +131,8 @@ def _about_layers(runs: dict[str, Run]) -> list[str]:
     pairs = [
         (a, b) for at, a in enumerate(labels) for b in labels[at + 1 :] if other_layers(runs[a], runs[b])
     ]
-    asked = [option(run, "--layers", "blocks") for run in runs.values()]
-    if not pairs or len(set(asked) - {None}) > 1:  # the choice is warned of already
+    choices = [asked(run, "layers", "blocks") for run in runs.values()]
+    if not pairs or len(set(choices) - {None}) > 1:  # the choice is warned of already
         return []
     a, b = pairs[0]
     return [f"{a} and {b} are one architecture read at different layers; their differences are not judged"]

@@ -128,10 +128,12 @@ def _outcomes(
             *features,
             protocol=settings.protocol,
             tolerance=settings.tolerance,
+            penalty=settings.penalty,
             seed=seed,
             class_names=findings.dataset.class_names,
             layer=name,
             task=findings.dataset.task,
+            groups=_groups(findings.dataset),
             with_choice=name != INPUT,
             with_metrics=name != INPUT and is_first,
         )
@@ -156,9 +158,23 @@ def _outcome_key(
     settings: Settings,
 ) -> str:
     keys: list[Mapping[str, str]] = [part.keys or {} for part in (train, test)]
-    asked = (settings.protocol, settings.tolerance, seed, sorted(METRICS) if is_first else ())
+    asked = (
+        settings.protocol,
+        settings.tolerance,
+        settings.penalty,
+        seed,
+        sorted(METRICS) if is_first else (),
+    )
+    groups = _groups(findings.dataset)
+    asked = asked if groups is None else (*asked, groups.tolist())
     named = (*(one[name] for one in keys), findings.dataset.class_names, findings.dataset.task)
     return key_of("outcome", code_of(*CODE), *named, *asked)
+
+
+def _groups(dataset: DataSet) -> Tensor | None:
+    """What each training row belongs to, (n,) int64; None where no column says so."""
+    groups = dataset.train.groups
+    return None if groups is None else torch.from_numpy(groups)
 
 
 def find_twins(

@@ -15,6 +15,7 @@ from torch import Tensor
 from tunnelscope.data import DataSet, Split
 from tunnelscope.data.arrays import label_values
 from tunnelscope.data.assemble import assemble
+from tunnelscope.data.duplicates import as_digests
 from tunnelscope.data.labelled import Labelled, Part, choose_roles, number_labels
 from tunnelscope.data.query import Options
 from tunnelscope.errors import RequestError, unknown_name
@@ -52,18 +53,23 @@ class FeatureRows:
     Args:
         layers: by name: (n, width).
         rows: of them, in order, (m,) int64.
+        origin: what they are rows of, in words.
     """
 
     kind = "rows"
 
-    def __init__(self, layers: Mapping[str, Tensor], rows: np.ndarray) -> None:
-        self.layers, self.rows = layers, torch.from_numpy(rows)
+    def __init__(self, layers: Mapping[str, Tensor], rows: np.ndarray, origin: str) -> None:
+        self.layers, self.rows, self.origin = layers, torch.from_numpy(rows), origin
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {name: features[self.rows[index]] for name, features in self.layers.items()}
+
+    def place(self, index: int) -> str:
+        """Say which row that is."""
+        return f"row {int(self.rows[index])} of {self.origin}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def load_features(source: Any, asked: Asked) -> FeatureSet:
     _check_widths(features, widths, file)
     task, class_names, labels = _numbered(given, roles.names, file)
     parts = [
-        Part(split, values, partial(FeatureRows, features[split]))
+        Part(split, values, partial(FeatureRows, features[split], origin=_place(file, split)))
         for split, values in zip(roles.names, labels, strict=True)
     ]
     notes = (*given.notes, *roles.notes, *_about(given.about))
@@ -125,7 +131,23 @@ def recorded(split: Split) -> Recorded:
     rows = split.images
     assert isinstance(rows, FeatureRows), "load_features makes no other splits"
     features = {name: whole[rows.rows] for name, whole in rows.layers.items()}
-    return Recorded(features, torch.from_numpy(split.labels), _fingerprint(features, split.labels))
+    keys = {name: _fingerprint({name: whole}, split.labels) for name, whole in features.items()}
+    labels = torch.from_numpy(split.labels)
+    return Recorded(features, labels, _fingerprint(features, split.labels), keys=keys)
+
+
+def row_digests(features: Mapping[str, Tensor]) -> Tensor:
+    """16 bytes for each row, of its numbers in all layers, (n, 16) uint8; equal rows have equal ones.
+
+    The number −0 counts as 0, as it does in every probe.
+    """
+    rows = [(whole + 0.0).contiguous().numpy() for whole in features.values()]
+    return as_digests(
+        b"".join(
+            hashlib.sha256(b"".join(one[row].tobytes() for one in rows)).digest()[:16]
+            for row in range(len(rows[0]))
+        )
+    )
 
 
 def _given(source: Any, asked: Asked, labels: Any) -> tuple[str, str, Given]:

@@ -28,6 +28,7 @@ class Settings:
     seeds: int = 1
     seed: int = 0
     max_samples: int | None = None
+    penalty: float | None = None  # of exact and ridge probes; None: chosen on held-out rows
 
 
 @dataclass

@@ -67,10 +67,12 @@ def measure_layer(
     *,
     protocol: str,
     tolerance: float,
+    penalty: float | None = None,
     seed: int,
     class_names: tuple[str, ...],
     layer: str,
     task: str = CLASSIFICATION,
+    groups: Tensor | None = None,
     with_choice: bool = True,
     with_metrics: bool = True,
 ) -> Outcome:
@@ -78,22 +80,26 @@ def measure_layer(
 
     Args:
         train, test: features (n, width) and labels (n,); of other tasks (n, t).
-        protocol, tolerance, seed, class_names: of the probe.
+        protocol, tolerance, penalty, seed, class_names: of the probe.
         layer: its name, for messages.
+        groups: what each training row belongs to, (n,) int64; None: each row stands alone.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
     """
     fitted = fit_probe(
         *train,
         protocol=protocol,
         tolerance=tolerance,
+        penalty=penalty,
         seed=seed,
         class_names=class_names,
         layer=layer,
         task=task,
+        groups=groups,
     ).scored(*test)
     credits = fitted.credits(*test)
-    nothing = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
-    choice = choice_scores(*train, fitted) if with_choice else nothing
+    choice = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
+    if with_choice:
+        choice = choice_scores(*train, fitted, groups)
     metrics, notes = {}, []
     if with_metrics:
         classes = train[1] if task == CLASSIFICATION else None

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tunnelscope.data import unique_keys
+from tunnelscope.data import equal_pairs, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import compare_layers, measure
-from tunnelscope.feature_sets import Asked, FeatureSet, load_features, recorded
+from tunnelscope.feature_sets import Asked, FeatureSet, load_features, recorded, row_digests
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan, claim_folder
 from tunnelscope.scanning import Clock, check_settings, check_tasks, finish, told
+from tunnelscope.store import Store
 from tunnelscope.subject import INPUT, Layer, Subject
 
 
@@ -31,9 +32,11 @@ def scan_features(
     layers: Sequence[str] | None = None,
     probe: str = "exact",
     tolerance: float = 1e-2,
+    penalty: float | None = None,
     seeds: int = 1,
     max_samples: int | None = None,
     seed: int = 0,
+    cache: bool = True,
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -56,9 +59,11 @@ def scan_features(
         layers: which matrices, in this order; None: all, as the first set has them.
         probe: as in `scan`.
         tolerance: as in `scan`.
+        penalty: as in `scan`.
         seeds: as in `scan`.
         max_samples: as in `scan`.
         seed: as in `scan`.
+        cache: keep what is measured in the store, as in `scan`: an interrupted run goes on where it was.
         command: as in `scan`.
         progress: as in `scan`.
         announce: as in `scan`.
@@ -67,7 +72,7 @@ def scan_features(
         RequestError: something cannot be met as asked.
         MachineError: the folder cannot be written.
     """
-    settings = Settings("given", "none", probe, tolerance, seeds, seed, max_samples)
+    settings = Settings("given", "none", probe, tolerance, seeds, seed, max_samples, penalty)
     check_settings(settings)
     folder = claim_folder(out) if out is not None else None
     notify = progress or (lambda stage, done, total: None)
@@ -80,7 +85,8 @@ def scan_features(
         for line in [line for one in sets for line in told(one.dataset)]:
             announce(line)
     roles = ["id" if id is not None and place == 0 else "ood" for place in range(len(sets))]
-    findings = [_examine(*one, settings, clock, notify) for one in zip(sets, roles, strict=True)]
+    store = Store() if cache else None
+    findings = [_examine(*one, settings, clock, notify, store) for one in zip(sets, roles, strict=True)]
     subject = _subject(sets)
     about = {"plan": None, "command": command or "ts.scan_features"}
     return finish(findings, subject, settings, {}, clock, folder, about, progress)
@@ -148,16 +154,25 @@ def _check_alike(first: FeatureSet, other: FeatureSet) -> None:
 
 
 def _examine(
-    given: FeatureSet, role: str, settings: Settings, clock: Clock, notify: StageProgress
+    given: FeatureSet,
+    role: str,
+    settings: Settings,
+    clock: Clock,
+    notify: StageProgress,
+    store: Store | None,
 ) -> Findings:
     """Probe and measure one set's layers, as `examine` does after recording."""
     train, test = given.dataset.train, given.dataset.test
     fitted, read = recorded(train), recorded(test)
     findings = Findings(given.dataset, role, _layers(given))
     findings.fingerprints = {"train": fitted.fingerprint, "test": read.fingerprint}
+    findings.model = "given features"
     findings.code = dict(given.code)
+    with clock.stage("duplicates"):
+        findings.digests = {"train": row_digests(fitted.features), "test": row_digests(read.features)}
+        findings.equal = equal_pairs(findings.digests["train"], findings.digests["test"])
     with clock.stage("probes"):
-        measure(findings, fitted, read, settings, notify)
+        measure(findings, fitted, read, settings, notify, store)
     with clock.stage("cka"):
         compare_layers(findings, read)
     return findings

@@ -39,7 +39,7 @@ COLUMNS = {
 }
 OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
-RUN_ONLY = ("command", "versions", "hardware", "seeds", "fingerprints")
+RUN_ONLY = ("command", "settings", "versions", "hardware", "seeds", "fingerprints")
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +51,7 @@ class Scan:
 
     run: dict[str, Any]
     frame: "pd.DataFrame" = field(repr=False)
-    probes: Mapping[str, "Probe"] = field(default_factory=dict, repr=False)  # by SET--LAYER--SEED
+    probes: Mapping[str, "Probe"] = field(default_factory=dict, repr=False)  # by [control/]SET--LAYER--SEED
     folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -121,11 +121,13 @@ class Scan:
         try:
             write_whole(folder / "results.parquet", lambda path: self.frame.to_parquet(path, index=False))
             (folder / "probes").mkdir(exist_ok=True)
-            for stale in (folder / "probes").glob("*.safetensors") if self.probes else ():
-                if stale.stem not in self.probes:  # of an earlier scan into this folder
+            for name, stale in _probe_files(folder / "probes").items() if self.probes else ():
+                if name not in self.probes:  # of an earlier scan into this folder
                     stale.unlink()
             for name, probe in self.probes.items():
-                probe.save(folder / "probes" / f"{name}.safetensors")
+                path = folder / "probes" / f"{name}.safetensors"
+                path.parent.mkdir(exist_ok=True)
+                probe.save(path)
             text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)
             write_whole(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
@@ -134,7 +136,9 @@ class Scan:
 
 
 class SavedProbes(Mapping[str, "Probe"]):
-    """The probes in a scan's folder by their names, `SET--LAYER--SEED`, each read when it is asked for.
+    """The probes in a scan's folder by name, `SET--LAYER--SEED`, those of the control after `control/`.
+
+    Each is read when it is asked for.
 
     Raises:
         RequestError: a file that is asked for holds no probe.
@@ -148,9 +152,7 @@ class SavedProbes(Mapping[str, "Probe"]):
         from tunnelscope.probes import load_probe  # PyTorch, which a table or a report does without
 
         if name not in self._read:
-            if name not in self._names():
-                raise KeyError(name)
-            self._read[name] = load_probe(self.folder / f"{name}.safetensors")
+            self._read[name] = load_probe(_probe_files(self.folder)[name])
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -160,7 +162,16 @@ class SavedProbes(Mapping[str, "Probe"]):
         return len(self._names())
 
     def _names(self) -> list[str]:
-        return sorted(path.stem for path in self.folder.glob("*.safetensors"))
+        return sorted(_probe_files(self.folder))
+
+
+def _probe_files(folder: Path) -> dict[str, Path]:
+    """The files of probes in a folder by their names."""
+    return {
+        prefix + path.stem: path
+        for prefix in ("", "control/")
+        for path in (folder / prefix).glob("*.safetensors")
+    }
 
 
 def load(folder: str | Path) -> Scan:

@@ -126,7 +126,7 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
                 | {
                     "quantity": f"choice_{score_name}",
                     "value": found.choice[name, seed].score,
-                    "protocol": choice_protocol(fitted),
+                    "protocol": choice_protocol(fitted, found.dataset.train.groups is not None),
                 }
             )
     return rows

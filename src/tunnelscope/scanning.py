@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from tunnelscope.data import DataSet, load_data, load_draws, unique_keys
 from tunnelscope.errors import RequestError
 from tunnelscope.examining import describe, examine
+from tunnelscope.files import PARTIAL, check_writable
 from tunnelscope.findings import AnyProbe, Control, Findings, Settings
 from tunnelscope.forward import choose_device, milliseconds_saved, on_device
 from tunnelscope.input_scale import check_input_scale
-from tunnelscope.memory import peak, read_size
+from tunnelscope.memory import peak, read_size, size
 from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
-from tunnelscope.probes import protocol_name, task_protocol
+from tunnelscope.probes import check_penalty, protocol_name, task_protocol
 from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import (
     Recorder,
@@ -32,7 +33,7 @@ from tunnelscope.recording import (
     recorder_for,
 )
 from tunnelscope.results import Scan, claim_folder
-from tunnelscope.store import Store
+from tunnelscope.store import Store, default_folder
 from tunnelscope.subject import Subject
 from tunnelscope.summary import summarise
 from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
@@ -65,6 +66,7 @@ def scan(
     pool: str = "auto",
     probe: str = "exact",
     tolerance: float = 1e-2,
+    penalty: float | None = None,
     seeds: int = 1,
     max_samples: int | None = None,
     device: str = "auto",
@@ -97,6 +99,7 @@ def scan(
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
         tolerance: certified relative gap at which an exact probe is done.
+        penalty: of `exact` and `ridge`, the same for all layers; None chooses each layer's on held-out rows.
         seeds: how many probe seeds, `seed` and the ones after it.
         max_samples: rows per split at most, balanced by class.
         skip_corrupt: leave images out that cannot be decoded (a warning counts and names them) instead of an
@@ -116,7 +119,7 @@ def scan(
         RequestError: something cannot be met as asked.
         MachineError: the machine cannot do it.
     """
-    settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples)
+    settings = Settings(layers, pool, probe, tolerance, seeds, seed, max_samples, penalty)
     check_settings(settings)
     choose_device(device)
     folder = claim_folder(out) if out is not None else None
@@ -138,7 +141,7 @@ def scan(
         **loading,
     )
     notify = progress or (lambda stage, done, total: None)
-    with _store(cache, work.plan) as store:
+    with _store(cache, work.plan, folder, announce or (lambda line: None)) as store:
         findings = _examine_all(work, settings, clock, notify, store)
         beside = _examine_control(work, settings, clock, notify, store)
     with clock.stage("tunnel"):
@@ -170,7 +173,10 @@ def finish(
     run["timings"] = _timings(clock, about["plan"]["rows"] * (2 if beside else 1) if about["plan"] else None)
     run["run"] = folder.name if folder else subject.name
     frame["run"] = run["run"]
-    result = Scan(run=run, frame=frame, probes=_named_probes(findings), folder=folder)
+    probes = _named_probes(findings)
+    if beside is not None:
+        probes |= {f"control/{name}": fitted for name, fitted in _named_probes(beside.findings).items()}
+    result = Scan(run=run, frame=frame, probes=probes, folder=folder)
     if folder is not None:
         _write(result, folder, progress or (lambda stage, done, total: None))
     return result
@@ -264,12 +270,25 @@ def _prepare(
 
 
 @contextmanager
-def _store(cache: bool, sized: Plan) -> Iterator[Store | None]:
-    """The cache; without it memory, or a store for this scan alone where memory is too small."""
+def _store(
+    cache: bool, sized: Plan, out: Path | None, announce: Callable[[str], None]
+) -> Iterator[Store | None]:
+    """The cache; without it memory, or a store for this scan alone where memory is too small.
+
+    That one lies in the folder of the results, else in the cache's: the system's folder for temporary files
+    is often memory itself. What a killed scan leaves there is named as a partial file.
+    """
     if cache or sized.in_memory:
         yield Store() if cache else None
         return
-    with tempfile.TemporaryDirectory(prefix="tunnelscope-") as folder:
+    place = out or default_folder()
+    check_writable(place)
+    place.mkdir(parents=True, exist_ok=True)
+    needed = size(max(sized.set_bytes.values()))
+    announce(
+        f"memory is too small for all features: they go to {place} ({needed} a set), until the scan ends"
+    )
+    with tempfile.TemporaryDirectory(prefix=".features-", suffix=PARTIAL, dir=place) as folder:
         yield Store(folder)
 
 
@@ -289,7 +308,7 @@ def check_settings(settings: Settings) -> None:
     """Refuse what can be refused before anything is read or written."""
     if settings.seeds < 1:
         raise RequestError(f"--seeds {settings.seeds}: at least one probe seed is needed")
-    protocol_name(settings.protocol)
+    check_penalty(protocol_name(settings.protocol), settings.penalty)
     check_tolerance(settings.tolerance)
 
 

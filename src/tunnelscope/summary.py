@@ -15,7 +15,7 @@ from tunnelscope.data import Split, equal_pairs, place_of
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.other_data import Resamples, read_other_data
-from tunnelscope.probes import wilson
+from tunnelscope.probes import protocol_name, wilson
 from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
 from tunnelscope.rows import control_rows, pooled_rows, table_rows
@@ -76,6 +76,7 @@ def summarise(
                 SCORE_TITLES[own.score_name] if own else "accuracy",
                 score_title(found.score_name for found in others),
             ),
+            given=bool(findings[0].code),
         ),
         "next_step": {found.dataset.key: _next_step(found, subject, settings) for found in findings},
         "tunnel": reading,
@@ -124,6 +125,7 @@ def _circumstances(
     """What `run.json` holds beside the object that `--json` prints."""
     return {
         "command": "",
+        "settings": _settings(findings[0], subject, settings, control),
         "versions": _versions(),
         "hardware": _hardware(subject),
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
@@ -132,6 +134,19 @@ def _circumstances(
             **({"control": control.subject.fingerprint} if control else {}),
             "data": {found.dataset.key: found.fingerprints for found in findings},
         },
+    }
+
+
+def _settings(
+    found: Findings, subject: Subject, settings: Settings, control: Control | None
+) -> dict[str, Any]:
+    """What was asked for and decides the numbers, defaults included."""
+    asked = {name: value for name, value in vars(settings).items() if name != "protocol"}
+    return asked | {
+        "probe": protocol_name(settings.protocol),
+        "weights": subject.weights,
+        "control": control is not None,
+        "features": "as given" if found.code else "float32",  # precision that they are kept in
     }
 
 

@@ -16,6 +16,8 @@ def verdict(
     at_chance: Collection[str] = (),
     weights: str = "",
     scores: tuple[str, str] = ("accuracy", "accuracy"),
+    *,
+    given: bool = False,
 ) -> str:
     """Two sentences: where the tunnel starts, and what the layers after it cost on other data.
 
@@ -27,8 +29,11 @@ def verdict(
         at_chance: keys of the sets whose best accuracy is not surely above chance.
         weights: of the network, in words.
         scores: what probes are scored by on the own and on other data, in words.
+        given: features were given, and the network is not at hand.
     """
-    start = _about_start(tunnel, layers, at_chance, scores[0], untrained=weights.startswith("random"))
+    untrained = weights.startswith("random")
+    network = "this untrained network" if untrained else "this network"
+    start = _about_start(tunnel, layers, at_chance, scores[0], None if given else network)
     return f"{start} {_about_other_data(tunnel, best_layer, layers, at_chance, scores[1])}"
 
 
@@ -37,22 +42,26 @@ def _about_start(
     layers: Sequence[dict[str, Any]],
     at_chance: Collection[str],
     score: str,
-    untrained: bool,
+    network: str | None,
 ) -> str:
+    """Where the representation is built; `network` is None where features were given."""
     count = len(layers)
     if tunnel["start_95"] is None:
         return f"Where the representation stops being built is not known here: {tunnel['reason']}."
     if set(at_chance) - set(tunnel["ood"]):
         return "On its own data the probes are at chance, so there is no representation to find the end of."
-    network = "this untrained network" if untrained else "this network"
     index = {layer["name"]: layer["index"] for layer in layers}
     low, high = (index[name] for name in tunnel["start_95_interval"])
     surely = f"95 % interval {low}" + (f" to {high}" if high != low else "")
     where = f"{tunnel['start_95']} (layer {index[tunnel['start_95']]} of {count}, {surely})"
     if tunnel["length"] == 0:
+        if network is None:
+            return f"On the network's own data these features are built up to the last layer, {where}."
         return f"On its own data {network} builds its representation up to the last layer, {where}."
     rest = "the last layer adds" if tunnel["length"] == 1 else f"the {tunnel['length']} layers after it add"
     built = f"On its own data {network} has built its representation by {where}"
+    if network is None:
+        built = f"On the network's own data these features are built by {where}"
     return f"{built}; {rest} at most 5 % of the final {score}."
 
 

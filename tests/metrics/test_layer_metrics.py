@@ -38,8 +38,9 @@ def test_a_probe_without_weights_leaves_its_metrics_empty_and_says_why():
     empty = [name for name, value in values.items() if value is None]
     assert empty == ["nc3", "nc4", "nc2_harun", "nc3_harun", "nc4_harun"]
     assert len(notes) == 1
-    assert notes[0].startswith("nc3, nc4, nc2_harun, nc3_harun, nc4_harun: no value when")
-    assert notes[0].endswith("or when the probe has no weights or only zeros")
+    assert notes[0].startswith("nc3, nc4, nc2_harun, nc3_harun, nc4_harun: no value, they compare")
+    assert notes[0].endswith("a linear probe's weights, and this probe has none")
+    assert "coincide" not in notes[0]
 
 
 def test_a_family_that_fails_takes_only_its_own_values_along():

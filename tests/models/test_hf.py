@@ -342,3 +342,28 @@ def test_the_missing_library_is_named(encoder, monkeypatch):
 def test_a_hub_that_cannot_be_reached_is_a_fault_of_the_machine():
     with pytest.raises(MachineError, match=r"the files of hf:nobody/nothing cannot be had .* local folder"):
         load_network("hf:nobody/nothing")
+
+
+def block_flops(tokens, width, inner):
+    """Of one transformer layer by hand: four projections, two of the feed-forward part, two products."""
+    return 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
+
+
+def test_a_layer_called_again_and_again_is_as_many_layers(tmp_path):
+    recorder = make_recorder(load_network(f"hf:{save_text_encoder(tmp_path / 'shared', 'albert')}"))
+    module = "encoder.albert_layer_groups.0.albert_layers.0"
+    assert [point.name for point in recorder.points] == [f"{module}:{call}" for call in (1, 2, 3)]
+    block, mapping = block_flops(12, 16, 32), 2 * 12 * 8 * 16  # embeddings of 8 to the layers' 16
+    assert [point.flops for point in recorder.points] == [mapping + block * call for call in (1, 2, 3)]
+    assert len({point.parameters for point in recorder.points}) == 1  # no layer less saves any
+
+
+def test_flops_of_relative_positions_are_counted(tmp_path):
+    """DeBERTa projects all its relative positions in every layer, however short the text is."""
+    folder = save_text_encoder(tmp_path / "relative", "deberta-v2", max_position_embeddings=64)
+    recorder = make_recorder(load_network(f"hf:{folder}"))
+    places = 2 * 64
+    relative = 2 * 2 * places * 16**2 + 2 * 2 * 12 * places * 16  # two projections, two products with tokens
+    block = block_flops(12, 16, 32) + relative
+    assert [point.flops for point in recorder.points] == [block, 2 * block, 3 * block]
+    assert relative > 3 * block_flops(12, 16, 32)

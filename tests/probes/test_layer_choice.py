@@ -74,3 +74,13 @@ def test_a_large_set_is_judged_by_its_one_part():
     assert (scores.accuracy, scores.loss) == (fitted.heldout_accuracy, fitted.heldout_loss)
     assert len(scores.right) == 1000
     assert choice_protocol(fitted) == "choice/v1, one part, with ridge/v1"
+
+
+def test_a_probe_whose_penalty_was_given_is_judged_too():
+    for rows, judged in ((200, 200), (10_000, 1000)):
+        features, labels = planted(rows)
+        fitted = probe(features, labels, penalty=0.01)
+        scores = choice_scores(features, labels, fitted)
+        assert fitted.heldout_right is None
+        assert len(scores.right) == len(scores.rows) == judged
+        assert 0.5 < scores.accuracy < 1

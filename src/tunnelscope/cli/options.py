@@ -61,6 +61,13 @@ tolerance = click.option(
     type=float,
     help="Certified relative gap at which an exact probe is done, from 1e-12 to below 1.",
 )
+penalty = click.option(
+    "--penalty",
+    type=float,
+    metavar="NUMBER",
+    help="Of exact and ridge probes, on standardised features, the same for all layers. "
+    "[default: chosen on held-out training rows]",
+)
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass.")
 workers = click.option(

@@ -33,9 +33,11 @@ from tunnelscope.cli.output import print_result
     options.probe,
     options.seeds,
     options.tolerance,
+    options.penalty,
     options.max_samples,
     options.threads,
     options.seed,
+    options.cache,
     options.as_json,
     options.debug,
 )

@@ -18,7 +18,7 @@ from tunnelscope.cli.output import columns, echo_error, print_result
 @click.option("--ood", multiple=True, metavar="DATA", help="Other data; may be given several times.")
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
 @options.together(options.weights, options.layers, options.pool)
-@options.together(options.probe, options.seeds, options.tolerance)
+@options.together(options.probe, options.seeds, options.tolerance, options.penalty)
 @click.option(
     "--control",
     is_flag=True,

@@ -1,9 +1,8 @@
 """Which rows of a split are taken: pure functions of labels and a seed, before anything is decoded."""
 
-from collections.abc import Callable
-
 import numpy as np
 
+from tunnelscope.groups import set_aside
 from tunnelscope.randomness import numpy_generator
 
 TEST_SHARE = 0.2  # of each class, where a set has no test split
@@ -33,7 +32,6 @@ def split_rows(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def split_groups(labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return train and test rows, no group on both sides: about 20 % of each class are test, rows ascending.
 
-    Groups come in random order; one goes to the test side when that brings the classes nearer to their 20 %.
     A class of two groups or more has test rows where its smallest group can be spared. No class is left
     without training rows.
 
@@ -42,30 +40,8 @@ def split_groups(labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.
         groups: (n,) int64.
         seed: 0 or more.
     """
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    total = np.bincount(labels)
-    quota, held = TEST_SHARE * total, np.zeros(len(total), dtype=np.int64)
-    chosen = np.zeros(len(labels), dtype=bool)
-
-    def take(rows: np.ndarray, is_wanted: Callable[[np.ndarray, np.ndarray], bool]) -> None:
-        classes, counts = np.unique(labels[rows], return_counts=True)
-        is_spared = (held[classes] + counts < total[classes]).all()
-        if not chosen[rows[0]] and is_spared and is_wanted(classes, counts):
-            chosen[rows] = True
-            held[classes] += counts
-
-    def is_nearer(classes: np.ndarray, counts: np.ndarray) -> bool:
-        left = quota[classes] - held[classes]
-        return bool(np.abs(left - counts).sum() < np.abs(left).sum())
-
-    shuffled = [
-        members[index] for index in numpy_generator(seed, "data/split/groups").permutation(len(members))
-    ]
-    for rows in shuffled:
-        take(rows, is_nearer)
-    for rows in sorted(shuffled, key=len):
-        take(rows, lambda classes, _: bool((held[classes] == 0).any()))
+    quota = TEST_SHARE * np.bincount(labels)
+    chosen = set_aside(labels, groups, quota, numpy_generator(seed, "data/split/groups"))
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

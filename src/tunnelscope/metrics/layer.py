@@ -8,6 +8,8 @@ from torch import Tensor
 from tunnelscope.metrics.families import FAMILIES
 from tunnelscope.metrics.metric import Family, LayerRows
 
+NO_WEIGHTS = "no value, they compare the features with a linear probe's weights, and this probe has none"
+
 
 def layer_metrics(
     features_test: Tensor,
@@ -60,15 +62,17 @@ def layer_metrics(
             continue
         found = {name: _finite_or_none(measured[name]) for name in family.metrics}
         values.update(found)
-        notes.extend(_reasons(family, [name for name, value in found.items() if value is None]))
+        notes.extend(_reasons(family, [name for name, value in found.items() if value is None], rows))
     return values, notes
 
 
-def _reasons(family: Family, empty: Iterable[str]) -> list[str]:
+def _reasons(family: Family, empty: Iterable[str], rows: LayerRows) -> list[str]:
     """Return one line for each reason, with the metrics that it leaves without a value."""
     names_by_reason: dict[str, list[str]] = {}
     for name in empty:
-        names_by_reason.setdefault(family.metrics[name].edges, []).append(name)
+        metric = family.metrics[name]
+        lacks_probe = metric.uses_probe and rows.weights is None  # not a doubt about the features
+        names_by_reason.setdefault(NO_WEIGHTS if lacks_probe else metric.edges, []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in names_by_reason.items()]
 
 

@@ -9,7 +9,13 @@ from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe, Scores
 from tunnelscope.probes.many import probe
-from tunnelscope.probes.protocols import PROTOCOLS, fit_probe, protocol_name, task_protocol
+from tunnelscope.probes.protocols import (
+    PROTOCOLS,
+    check_penalty,
+    fit_probe,
+    protocol_name,
+    task_protocol,
+)
 from tunnelscope.probes.saving import load_probe
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "LinearProbe",
     "Probe",
     "Scores",
+    "check_penalty",
     "choice_protocol",
     "choice_scores",
     "fit_probe",

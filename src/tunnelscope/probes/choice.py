@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tunnelscope.groups import even_parts
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe
 from tunnelscope.probes.protocols import fit_probe
 from tunnelscope.probes.targets import TargetProbe, refit, target_credits
-from tunnelscope.randomness import named_generator
+from tunnelscope.randomness import named_generator, numpy_generator
 
 FEW_HELDOUT = 1000  # held-out rows below which one part is too few to choose by
 PARTS = 10
@@ -44,7 +45,10 @@ class ChoiceScores:
 
 
 def choice_scores(
-    features: Tensor, labels: Tensor, fitted: LinearProbe | KnnProbe | TargetProbe
+    features: Tensor,
+    labels: Tensor,
+    fitted: LinearProbe | KnnProbe | TargetProbe,
+    groups: Tensor | None = None,
 ) -> ChoiceScores:
     """Judge a layer's probe on held-out training rows.
 
@@ -55,33 +59,41 @@ def choice_scores(
     Args:
         features: (n, d), the rows `fitted` was trained on.
         labels: (n,); of other tasks than classification (n, t).
+        groups: as `fitted` was given them, (n,) int64: no group is learnt from and judged on.
     """
     if isinstance(fitted, TargetProbe):
-        return _target_choice(features, labels, fitted)
-    if fitted.heldout_right is None:
+        return _target_choice(features, labels, fitted, groups)
+    judged = fitted.heldout_right
+    if judged is None and fitted.penalty is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     if _one_part_is_enough(fitted):
-        rows = heldout_rows(labels, fitted.seed).heldout
-        return ChoiceScores(fitted.heldout_right, fitted.heldout_loss, rows)
-    parts = stratified_parts(labels, fitted.seed)
+        rows = heldout_rows(labels, fitted.seed, groups=groups).heldout
+        if judged is None:  # of an exact probe whose penalty was given: nothing was held out to choose it
+            return _score(features, labels, _mask(rows, len(labels)), fitted)
+        return ChoiceScores(judged, fitted.heldout_loss, rows)
+    parts = stratified_parts(labels, fitted.seed, groups=groups)
     scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
+    if not scores:
+        return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
     rows, order = torch.cat([score.rows for score in scores]).sort()
     return ChoiceScores(torch.cat([score.credits for score in scores])[order], loss, rows)
 
 
-def _target_choice(features: Tensor, labels: Tensor, fitted: TargetProbe) -> ChoiceScores:
+def _target_choice(
+    features: Tensor, labels: Tensor, fitted: TargetProbe, groups: Tensor | None
+) -> ChoiceScores:
     """The same for numbers and for several labels: all held-out rows have one score together."""
     rows = torch.zeros(len(labels), dtype=torch.int64)  # nothing to stratify by
     if _one_part_is_enough(fitted):
-        held = [heldout_rows(rows, fitted.seed).heldout]
+        held = [heldout_rows(rows, fitted.seed, groups=groups).heldout]
     else:
-        parts = stratified_parts(rows, fitted.seed)
-        held = [(parts == part).nonzero().flatten() for part in range(PARTS)]
+        parts = stratified_parts(rows, fitted.seed, groups=groups)
+        held = [(parts == part).nonzero().flatten() for part in range(int(parts.max()) + 1)]
     predictions = []
     for judged in held:
-        is_fitted = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, judged, False)
+        is_fitted = ~_mask(judged, len(rows))
         part = refit(fitted, features[is_fitted], labels[is_fitted], _tolerance(fitted))
         predictions.append(part.predict(features[judged]))
     chosen, order = torch.cat(held).sort()
@@ -89,28 +101,45 @@ def _target_choice(features: Tensor, labels: Tensor, fitted: TargetProbe) -> Cho
     return ChoiceScores(credits, None, chosen)
 
 
-def choice_protocol(fitted: LinearProbe | KnnProbe | TargetProbe) -> str:
-    """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own."""
+def choice_protocol(fitted: LinearProbe | KnnProbe | TargetProbe, grouped: bool = False) -> str:
+    """Name how `choice_scores` judges this probe's layer; fits in parts may be less exact than its own.
+
+    Args:
+        grouped: whether it was given groups.
+    """
+    whole = " of whole groups" if grouped else ""
     if _one_part_is_enough(fitted):
-        return f"choice/v1, one part, with {fitted.protocol}"
+        return f"choice/v1, one part{whole}, with {fitted.protocol}"
     exactness = "" if fitted.tolerance is None else f", tolerance {_tolerance(fitted):g}"
-    return f"choice/v1, {PARTS} parts, with {fitted.protocol}{exactness}"
+    return f"choice/v1, {PARTS} parts{whole}, with {fitted.protocol}{exactness}"
 
 
 def _one_part_is_enough(fitted: Probe) -> bool:
-    nothing_held = fitted.heldout_right is None and not isinstance(fitted, TargetProbe)
-    return nothing_held or 0.1 * fitted.n_train >= FEW_HELDOUT
+    is_judged = fitted.heldout_right is not None or fitted.penalty is not None
+    if not is_judged and not isinstance(fitted, TargetProbe):
+        return True
+    return 0.1 * fitted.n_train >= FEW_HELDOUT
+
+
+def _mask(rows: Tensor, count: int) -> Tensor:
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[rows] = True
+    return mask
 
 
 def _tolerance(fitted: Probe) -> float:
     return max(fitted.tolerance or 0.0, TOLERANCE)
 
 
-def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS) -> Tensor:
+def stratified_parts(labels: Tensor, seed: int, parts: int = PARTS, groups: Tensor | None = None) -> Tensor:
     """Number each row 0 … parts − 1 so that classes are spread evenly, (n,), int64.
 
-    A class of one row stays out of every part (−1): held out, nothing would be left to learn it from.
+    A class of one row stays out of every part (−1): held out, nothing would be left to learn it from. So does
+    a group (see `even_parts`) without which a class would be in one part alone.
     """
+    if groups is not None:
+        drawn = numpy_generator(seed, "parts of whole groups")
+        return torch.from_numpy(even_parts(labels.cpu().numpy(), groups.cpu().numpy(), parts, drawn))
     draws = named_generator(seed, "parts to choose a layer by")
     numbers = torch.full((len(labels),), -1)
     first = 0  # the next class goes on where the last one ended, so that parts have equal sizes

@@ -14,7 +14,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.linalg.coordinates import Coordinates, whitened
 from tunnelscope.linalg.lbfgs import Memory
 from tunnelscope.linalg.standardise import measure
-from tunnelscope.probes.heldout import NOTHING_HELD_OUT, HeldOut, heldout_rows
+from tunnelscope.probes.heldout import NOTHING_HELD_OUT, HeldOut
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.penalty import Choice, PathSettings, choose_penalty
 from tunnelscope.probes.regression import Regression
@@ -70,7 +70,7 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
     regression = Regression(solver_rows, labels, len(present), coordinates.scale, settings.seed)
     choice, start, penalty = None, regression.start(), settings.penalty
     if penalty is None:
-        parts = heldout_rows(rows.labels, settings.seed)
+        parts = rows.held_out(settings.seed)
         if len(parts.heldout) == 0:
             raise RequestError(NOTHING_HELD_OUT)
         choice, start = _path(regression, coordinates, parts, settings)

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.randomness import named_generator
+from tunnelscope.groups import set_aside
+from tunnelscope.randomness import named_generator, numpy_generator
 
-NOTHING_HELD_OUT = "no rows can be held out to choose a penalty: each class has a single row; give penalty="
+NOTHING_HELD_OUT = (
+    "no rows can be held out to choose a penalty: each class has a single row or group; give a penalty "
+    "(--penalty)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,9 @@ class HeldOut:
         return iter((self.fit, self.heldout))
 
 
-def heldout_rows(labels: Tensor, seed: int, share: float = 0.1, most: int = 5000) -> HeldOut:
+def heldout_rows(
+    labels: Tensor, seed: int, share: float = 0.1, most: int = 5000, groups: Tensor | None = None
+) -> HeldOut:
     """Split training rows into rows to fit on and held-out rows, stratified by class.
 
     The same labels and seed give the same rows, whatever the features: all layers of a network are judged
@@ -31,12 +37,17 @@ def heldout_rows(labels: Tensor, seed: int, share: float = 0.1, most: int = 5000
         labels: class of each row, (n,), int64.
         seed: of the draw.
         share: part of the rows held out; at least one row, at most `most`.
+        groups: what each row belongs to, (n,) int64; rows of one group are on one side, so that the share
+            is met about, and with one group in each class nothing is held out. None: each row alone.
 
     Returns:
         `fit, heldout = heldout_rows(…)`. Each class keeps at least one row to fit on; with one row in each
         class nothing is held out.
     """
     labels = torch.as_tensor(labels).cpu()
+    if groups is not None:
+        is_held = _held_groups(labels, groups, seed, min(share, most / len(labels)))
+        return HeldOut((~is_held).nonzero().flatten(), is_held.nonzero().flatten())
     draws = named_generator(seed, "held-out rows")
     counts = torch.bincount(labels)
     present = counts.nonzero().flatten()
@@ -48,6 +59,12 @@ def heldout_rows(labels: Tensor, seed: int, share: float = 0.1, most: int = 5000
     is_held = torch.zeros(len(labels), dtype=torch.bool)
     is_held[torch.cat(held)] = True
     return HeldOut((~is_held).nonzero().flatten(), is_held.nonzero().flatten())
+
+
+def _held_groups(labels: Tensor, groups: Tensor, seed: int, share: float) -> Tensor:
+    numbers, draws = labels.numpy(), numpy_generator(seed, "held-out groups")
+    quota = share * torch.bincount(labels).double().numpy()
+    return torch.from_numpy(set_aside(numbers, groups.cpu().numpy(), quota, draws))
 
 
 def _quotas(counts: Tensor, wanted: int, draws: torch.Generator) -> list[int]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.linalg.standardise import Standardisation, measure
-from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.rows import Rows
 
@@ -68,7 +67,7 @@ class KnnProbe(Probe):
 
 def fit_knn(rows: Rows, seed: int, layer: str = "") -> KnnProbe:
     """Keep the rows; the held-out accuracy is that of the other rows' votes on held-out rows."""
-    parts = heldout_rows(rows.labels, seed)
+    parts = rows.held_out(seed)
     right = None
     if len(parts.heldout):
         part, judged = rows.take(parts.fit), rows.take(parts.heldout)

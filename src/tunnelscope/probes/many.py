@@ -27,6 +27,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
 ) -> dict[str, AnyProbe]: ...
@@ -43,6 +44,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
 ) -> AnyProbe: ...
@@ -58,6 +60,7 @@ def probe(
     penalty: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
 ) -> dict[str, AnyProbe] | AnyProbe:
@@ -73,6 +76,8 @@ def probe(
         seed: of all draws.
         class_names: in the order of the labels; without them there are as many classes as the labels of
             training and test rows show.
+        groups: what each training row belongs to (a patient, a video), (n,), whole numbers; the rows held out
+            to choose a penalty keep groups together.
         progress: called with a layer's name and its probe when it is done.
 
     Returns:
@@ -105,6 +110,7 @@ def probe(
             seed=seed,
             layer=name,
             task=task,
+            groups=groups,
         )
         if test is not None and test_layers is not None:
             fitted = fitted.scored(test_layers[name], test[1])

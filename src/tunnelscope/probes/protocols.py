@@ -16,6 +16,8 @@ from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_r
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
+WITH_PENALTY = ("exact/v1", "ridge/v1")
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -32,6 +34,16 @@ class FitSettings:
     seed: int = 0
 
 
+def check_penalty(protocol: str, penalty: float | None) -> None:
+    """Refuse a penalty out of range, or of a protocol (full name) that has none. Raises RequestError."""
+    if penalty is None:
+        return
+    if protocol not in WITH_PENALTY:
+        raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
+    if not 0 < penalty < float("inf"):
+        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+
+
 def _exact(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
     exact = ExactSettings(tolerance=settings.tolerance, penalty=settings.penalty, seed=settings.seed)
     return fit_exact(rows, exact, layer)
@@ -42,23 +54,15 @@ def _ridge(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
 
 
 def _knn(rows: Rows, settings: FitSettings, layer: str) -> KnnProbe:
-    _refuse_penalty("knn/v1", settings)
     return fit_knn(rows, settings.seed, layer)
 
 
 def _masarczyk2023(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    _refuse_penalty(MASARCZYK2023.protocol, settings)
     return fit_recipe(rows, MASARCZYK2023, settings.seed, layer)
 
 
 def _harun2024(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    _refuse_penalty(HARUN2024.protocol, settings)
     return fit_recipe(rows, HARUN2024, settings.seed, layer)
-
-
-def _refuse_penalty(protocol: str, settings: FitSettings) -> None:
-    if settings.penalty is not None:
-        raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
 
 
 def task_protocol(name: str, task: str) -> str:
@@ -101,6 +105,7 @@ def fit_probe(
     seed: int = 0,
     layer: str = "",
     task: str = CLASSIFICATION,
+    groups: Any = None,
 ) -> LinearProbe | KnnProbe | TargetProbe:
     """Fit one probe on training rows.
 
@@ -112,17 +117,21 @@ def fit_probe(
         tolerance, penalty, seed: see `FitSettings`.
         layer: kept in the probe and named in messages.
         task: "classification", "regression" (numbers) or "multi-label" (0 and 1, (n, labels)).
+        groups: what each row belongs to (a patient, a video), (n,), whole numbers: rows of one group are all
+            held out, or none is. None: each row stands alone.
 
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
     """
+    name = protocol_name(protocol)
+    check_penalty(name, penalty)
     if task != CLASSIFICATION:
-        task_protocol(protocol, task)
-        told = {"seed": seed, "layer": layer, "names": tuple(class_names or ())}
+        task_protocol(name, task)
+        told = {"penalty": penalty, "seed": seed, "layer": layer, "names": tuple(class_names or ())}
         if task == REGRESSION:
-            return fit_ridge_regression(features, labels, penalty=penalty, **told)
-        return fit_one_vs_rest(features, labels, tolerance=tolerance, **told)
-    fit = PROTOCOLS[protocol_name(protocol)]
-    rows = training_rows(features, labels, classes, class_names, layer)
+            return fit_ridge_regression(features, labels, groups=groups, **told)
+        return fit_one_vs_rest(features, labels, tolerance=tolerance, groups=groups, **told)
+    fit = PROTOCOLS[name]
+    rows = training_rows(features, labels, classes, class_names, layer, groups)
     with threads_for(rows.features.numel() * len(rows.class_names)):
         return fit(rows, FitSettings(tolerance, penalty, seed), layer)

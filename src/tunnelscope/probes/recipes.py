@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.rows import Rows
 from tunnelscope.randomness import named_generator
@@ -47,7 +46,7 @@ HARUN2024 = Recipe("harun2024/v1", optimiser="adamw", batch=128, label_smoothing
 
 def fit_recipe(rows: Rows, recipe: Recipe, seed: int, layer: str = "") -> LinearProbe:
     """Train on all rows; the held-out rows are judged by the same training without them."""
-    parts = heldout_rows(rows.labels, seed)
+    parts = rows.held_out(seed)
     if not len(parts.heldout):
         return _probe(rows, recipe, seed, layer)
     judged = rows.take(parts.heldout)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tunnelscope.errors import RequestError
 from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.linalg.standardise import Standardisation, measure
-from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
+from tunnelscope.probes.heldout import NOTHING_HELD_OUT
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.rows import Rows
 
@@ -58,7 +58,7 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         span, triangle = torch.linalg.qr(scaling.apply(rows.features).T)
         inner = Standardisation(torch.zeros_like(triangle[0]), torch.ones_like(triangle[0]))
         solver = Rows(triangle.T, rows.labels, rows.class_names)
-    parts = heldout_rows(rows.labels, seed)
+    parts = rows.held_out(seed)
     fit, heldout = solver.take(parts.fit), solver.take(parts.heldout)
     moments, right, loss = _moments(fit, inner), None, None
     if len(parts.heldout):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.errors import RequestError
+from tunnelscope.probes.heldout import HeldOut, heldout_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,16 +19,23 @@ class Rows:
         features: (n, d), float32 or float64, all finite.
         labels: (n,), int64, within 0 … len(class_names) - 1.
         class_names: one a class.
+        groups: what each row belongs to, (n,) int64 on the CPU; None: each row stands alone.
     """
 
     features: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
+    groups: Tensor | None = None
 
     def take(self, rows: Tensor) -> "Rows":
         """Return some of the rows."""
+        groups = None if self.groups is None else self.groups[rows.cpu()]
         rows = rows.to(self.features.device)
-        return replace(self, features=self.features[rows], labels=self.labels[rows])
+        return replace(self, features=self.features[rows], labels=self.labels[rows], groups=groups)
+
+    def held_out(self, seed: int) -> HeldOut:
+        """Return the part of the rows to fit on and the part to choose a penalty or a layer by."""
+        return heldout_rows(self.labels, seed, groups=self.groups)
 
 
 def training_rows(
@@ -36,6 +44,7 @@ def training_rows(
     classes: int | None = None,
     class_names: Sequence[str] | None = None,
     layer: str = "",
+    groups: Any = None,
 ) -> Rows:
     """Check what a probe is to be fitted on.
 
@@ -45,6 +54,7 @@ def training_rows(
         classes: how many classes there are; the names' number, else the largest label + 1.
         class_names: default: the numbers.
         layer: named in messages.
+        groups: what each row belongs to, (n,), whole numbers; see `heldout_rows`.
 
     Raises:
         RequestError: the rows are none, of one class only, not finite, or do not fit together.
@@ -64,7 +74,8 @@ def training_rows(
             "give rows of at least two"
         )
     names = range(classes) if class_names is None else class_names
-    return Rows(features, labels.to(features.device), tuple(str(name) for name in names))
+    checked = None if groups is None else _groups(groups, len(labels), where)
+    return Rows(features, labels.to(features.device), tuple(str(name) for name in names), checked)
 
 
 def scoring_rows(
@@ -124,15 +135,26 @@ def _uneven(features: Tensor, labels: Tensor, where: str) -> RequestError:
     )
 
 
+def _groups(groups: Any, rows: int, where: str) -> Tensor:
+    groups = _whole_numbers(groups, "groups", where).cpu()
+    if len(groups) != rows:
+        raise RequestError(f"{where}{rows} rows but {len(groups)} groups; give one group a row")
+    return groups
+
+
 def _whole_labels(labels: Any, where: str) -> Tensor:
-    labels = _tensor(labels, "labels", where)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise RequestError(f"{where}labels have shape {tuple(labels.shape)}; give one whole number a row")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    return _whole_numbers(labels, "labels", where)
+
+
+def _whole_numbers(values: Any, what: str, where: str) -> Tensor:
+    values = _tensor(values, what, where)
+    if values.ndim != 1 or len(values) == 0:
+        raise RequestError(f"{where}{what} have shape {tuple(values.shape)}; give one whole number a row")
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise RequestError(
-            f"{where}labels are {str(labels.dtype).removeprefix('torch.')}; give whole numbers from 0"
+            f"{where}{what} are {str(values.dtype).removeprefix('torch.')}; give whole numbers from 0"
         )
-    return labels.long()
+    return values.long()
 
 
 def _check_range(labels: Tensor, classes: int, where: str) -> None:

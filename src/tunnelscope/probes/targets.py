@@ -21,7 +21,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.credits import map_credits, r2_credits
 from tunnelscope.probes.exact import ExactSettings, fit_exact
-from tunnelscope.probes.heldout import heldout_rows
+from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
 from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.ridge import PENALTIES
 from tunnelscope.probes.rows import finite_features, scoring_features, training_rows
@@ -104,6 +104,7 @@ def fit_ridge_regression(
     seed: int = 0,
     layer: str = "",
     names: tuple[str, ...] = (),
+    groups: Tensor | None = None,
 ) -> TargetProbe:
     """Fit numbers.
 
@@ -114,6 +115,7 @@ def fit_ridge_regression(
         seed: of the rows held out.
         layer: kept in the probe and named in messages.
         names: of the targets.
+        groups: what each row belongs to, (n,) int64: none is on both sides of the held-out rows.
 
     Raises:
         RequestError: rows that do not fit together, are not finite, or are too few to hold some out.
@@ -125,10 +127,10 @@ def fit_ridge_regression(
     scaling, units = measure(features), measure(targets)
     x, y = scaling.apply(features), units.apply(targets)
     if penalty is None:
-        penalty = _choose_penalty(x, y, seed, where)
+        penalty = _choose_penalty(x, y, seed, where, groups)
     spread = torch.where(units.scale > 0, 1 / units.scale, 0.0)  # a constant target is its mean
     return TargetProbe(
-        weights=(_ridge_weights(x, y, [penalty])[0] * spread).T,
+        weights=(_ridge_weights(x, y, [penalty])[0] * spread).T.contiguous(),
         bias=units.mean,
         mean=scaling.mean,
         scale=scaling.scale,
@@ -148,10 +150,11 @@ def fit_one_vs_rest(
     labels: Tensor,
     *,
     tolerance: float = 1e-3,
-    penalties: Tensor | None = None,
+    penalty: float | Tensor | None = None,
     seed: int = 0,
     layer: str = "",
     names: tuple[str, ...] = (),
+    groups: Tensor | None = None,
 ) -> TargetProbe:
     """Fit each label against its absence.
 
@@ -161,10 +164,11 @@ def fit_one_vs_rest(
         features: (n, d).
         labels: (n, C) of 0 and 1, any type.
         tolerance: certified relative gap of each fit; the greatest that was reached is the probe's `gap`.
-        penalties: of each label, (C,); None, or NaN for one of them: chosen on held-out rows.
+        penalty: of all labels, or of each, (C,); None, or NaN for one of them: chosen on held-out rows.
         seed: of the rows held out.
         layer: kept in the probe and named in messages.
         names: of the labels.
+        groups: what each row belongs to, (n,) int64: none is on both sides of the held-out rows.
 
     Raises:
         RequestError: rows that do not fit together, labels other than 0 and 1, or none that varies.
@@ -178,8 +182,9 @@ def fit_one_vs_rest(
     bias, chosen = weights.new_zeros(len(weights)), weights.new_full((len(weights),), float("nan"))
     gaps = []
     for label in varying:
-        given = None if penalties is None or penalties[label].isnan() else float(penalties[label])
-        rows = training_rows(features, labels[:, label], 2, None, layer)
+        given = float(penalty[label]) if isinstance(penalty, Tensor) else penalty
+        given = None if given is None or math.isnan(given) else given
+        rows = training_rows(features, labels[:, label], 2, None, layer, groups)
         fitted = fit_exact(rows, ExactSettings(tolerance=tolerance, penalty=given, seed=seed), layer)
         weights[label] = (fitted.weights[1] - fitted.weights[0]).double()
         bias[label] = (fitted.bias[1] - fitted.bias[0]).double()
@@ -209,14 +214,16 @@ def refit(fitted: TargetProbe, features: Tensor, labels: Tensor, tolerance: floa
     told = {"seed": fitted.seed, "layer": fitted.layer, "names": fitted.class_names}
     if fitted.score_name == R2:
         return fit_ridge_regression(features, labels, penalty=fitted.penalty, **told)
-    return fit_one_vs_rest(features, labels, tolerance=tolerance, penalties=fitted.penalties, **told)
+    return fit_one_vs_rest(features, labels, tolerance=tolerance, penalty=fitted.penalties, **told)
 
 
-def _choose_penalty(x: Tensor, y: Tensor, seed: int, where: str) -> float:
+def _choose_penalty(x: Tensor, y: Tensor, seed: int, where: str, groups: Tensor | None) -> float:
     """The penalty with the least squared error on held-out rows, targets in units of their spread."""
     if len(x) < 3:
-        raise RequestError(f"{where}{len(x)} rows are too few to hold some out; give penalty= or more rows")
-    fit, held = heldout_rows(torch.zeros(len(x), dtype=torch.int64), seed)
+        raise RequestError(f"{where}{len(x)} rows are too few to hold some out; give a penalty or more rows")
+    fit, held = heldout_rows(torch.zeros(len(x), dtype=torch.int64), seed, groups=groups)
+    if not len(held):
+        raise RequestError(f"{where}{NOTHING_HELD_OUT}")
     mean_x, mean_y = x[fit].mean(dim=0), y[fit].mean(dim=0)
     candidates = _ridge_weights(x[fit] - mean_x, y[fit] - mean_y, PENALTIES)
     errors = [
