@@ -42,8 +42,9 @@ def reading(
             for point in wanted[name]:
                 if point.call != calls[name] or tensor is None:
                     continue
-                # pooled (or copied) at once: an in-place activation may overwrite the tensor next
-                values = poolings[point.name](tensor).to("cpu", torch.float32)
+                # pooled (or copied) at once: an in-place activation may overwrite the tensor next; left on
+                # the device, since a copy from there would wait for it at every layer
+                values = poolings[point.name](tensor)
                 is_view = values.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
                 pooled[point.name] = values.clone() if is_view else values
                 if stop and len(pooled) == len(points):

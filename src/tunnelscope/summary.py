@@ -126,6 +126,7 @@ def _circumstances(
         "command": "",
         "versions": _versions(),
         "hardware": _hardware(subject),
+        "precision": subject.precision,
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
         "fingerprints": {
             "model": subject.fingerprint,
@@ -265,6 +266,7 @@ def _control(control: Control | None) -> dict[str, Any] | None:
     kept = {"name", "index", *METRICS}
     return {
         "weights": control.subject.weights,
+        "precision": control.subject.precision,
         "layers": [
             {name: value for name, value in layer.items() if name in kept}
             for layer in _layers(control.subject, own)

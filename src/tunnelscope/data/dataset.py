@@ -110,7 +110,7 @@ class DataSet:
 
 
 class Fingerprint:
-    """SHA-256 over decoded images, or texts, and labels in order, taken as they pass.
+    """SHA-256 over the digests of decoded images, or texts, and labels in order, taken as they pass.
 
     Two sets with the same pixels and labels in the same order have the same fingerprint, whatever file format
     or colour mode holds them: palettes are resolved, transparency is dropped, (H, W, 1) is (H, W).
@@ -128,18 +128,17 @@ class Fingerprint:
         said = int(label) if np.ndim(label) == 0 else np.ascontiguousarray(label).tobytes().hex()
         if isinstance(image, str):
             encoded = image.encode("utf-8", "surrogatepass")
-            self._hash.update(f"text {len(encoded)} {said}\n".encode() + encoded)
-            self.digests += hashlib.sha256(encoded).digest()[:16]
+            alone = hashlib.sha256(encoded).digest()
+            self._hash.update(alone + f" text {said}\n".encode())
+            self.digests += alone[:16]
             return
         if isinstance(image, torch.Tensor):
             pixels = image.detach().cpu().to(torch.float32).numpy()
         else:
             pixels = np.asarray(as_eight_bit(image))
-        self._hash.update(f"{pixels.dtype} {pixels.shape} {said}\n".encode())
-        held = np.ascontiguousarray(pixels).data
-        self._hash.update(held)
         alone = hashlib.sha256(f"{pixels.dtype} {pixels.shape}\n".encode())
-        alone.update(held)
+        alone.update(np.ascontiguousarray(pixels).data)
+        self._hash.update(alone.digest() + f" {said}\n".encode())
         self.digests += alone.digest()[:16]
 
     def hexdigest(self) -> str:
