@@ -36,14 +36,9 @@ class Precision:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the run must know of it."""
+        """A line where bf16 was asked for and not used."""
         if self.asked == "bf16" and self.reason:
             return (f"--precision bf16: f32 was used; {self.reason}",)
-        if self.used == "bf16":
-            return (
-                f"the network ran in bf16 ({self._words}): where a layer has few directions, the rounding "
-                "counts in its ranks; take those from --precision f32",
-            )
         return ()
 
     @property
