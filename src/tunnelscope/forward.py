@@ -43,7 +43,8 @@ def reading(
                     continue
                 # pooled (or copied) at once: an in-place activation may overwrite the tensor next; left on
                 # the device, since a copy from there would wait for it at every layer
-                values = poolings[point.name](tensor)
+                with torch.autocast(tensor.device.type, enabled=False):  # it would cast what is pooled
+                    values = poolings[point.name](tensor)
                 is_view = values.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
                 pooled[point.name] = values.clone() if is_view else values
                 if stop and len(pooled) == len(points):
