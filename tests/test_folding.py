@@ -27,7 +27,7 @@ def trained(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def recorder_of(module: nn.Module, images: Tensor, layers="blocks") -> Recorder:
+def recorder_of(module: nn.Module, images: Tensor, layers: str | list[str] = "blocks") -> Recorder:
     return make_recorder(ts.load_network(module), layers=layers, shape=tuple(images.shape[1:]))
 
 

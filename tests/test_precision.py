@@ -195,3 +195,18 @@ def test_the_command_line_takes_it_and_the_file_tells_it(tmp_path):
         assert file.get_tensor("train/hidden.0.relu").dtype == torch.float32
     assert "precision bf16: bf16 is used; features are off by" in result.stderr
     assert json.loads(result.stdout)["file"] == str(out)
+
+
+def test_what_a_network_gives_in_single_precision_is_pooled_in_it(images):
+    class Widened(nn.Module):
+        def forward(self, x):
+            return x.float() + 1 / 3  # bfloat16 has no such numbers
+
+    module = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), Widened(), nn.Conv2d(16, 4, 1), nn.ReLU()).eval()
+    seen = []
+    recorder = settled(module, images, "bf16", layers=["1"])
+    assert recorder.running is not None
+    recorder.running[1].register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
+    features = recorder.record(as_split(images)).features["1"]
+    expected = torch.nn.functional.adaptive_avg_pool2d(torch.cat(seen).double(), 2).flatten(1)
+    torch.testing.assert_close(features.double(), expected, atol=1e-6, rtol=1e-5)
