@@ -40,7 +40,7 @@ def record_file(
 
     Tensors: `train/LAYER` and `test/LAYER`, (n, width) float32; `train/labels` and `test/labels`,
     (n,) int64 or as the task has them. Metadata (strings): `model`, `weights`, `pool`, `data`, `precision`,
-    and as JSON `class_names`, `warnings` and `layers` (in forward order, which the file itself does not keep).
+    and as JSON `class_names`, `warnings` and `layers` (in forward order, which the file does not keep).
 
     Returns:
         What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
