@@ -23,6 +23,19 @@ def test_pool_2x2_is_adaptive_average_pooling_or_flattening(height, width):
     torch.testing.assert_close(pool_2x2(maps), F.adaptive_avg_pool2d(maps, size).flatten(1))
 
 
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(1, 20), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
+def test_pool_2x2_of_maps_that_lie_by_pixels_is_the_same(images, channels, height, width, seed):
+    maps = torch.randn(images, channels, height, width, generator=torch.Generator().manual_seed(seed)) + 3
+    by_pixels = maps.contiguous(memory_format=torch.channels_last)
+    expected = F.adaptive_avg_pool2d(maps, (min(height, 2), min(width, 2))).flatten(1)
+    torch.testing.assert_close(pool_2x2(by_pixels), expected, atol=1e-5, rtol=1e-5)
+    rounded = pool_2x2(by_pixels.bfloat16()).float()
+    torch.testing.assert_close(rounded, expected, atol=0.05, rtol=0.01)
+    sliced = by_pixels[:, :, :, : max(1, width - 2)]  # as a crop would leave them
+    torch.testing.assert_close(pool_2x2(sliced), pool_2x2(sliced.contiguous()), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("shape", "choice", "name", "width"),
     [

@@ -56,7 +56,7 @@ def _about_retained(entry: dict[str, Any], kept: dict[str, dict[str, Any]]) -> s
     if len(values) < 2:
         return chance or f"What the last layer keeps on {entry['key']} is not known."
     first, *others = _shown(values)
-    score = score_title(entry["readings"][label]["score_name"] for label in values)
+    score = score_title(score_of(entry["readings"][label]["best_layer"])[0] for label in values)
     parts = [f"{first} keeps {percent(kept[first])} of its best layer's {score}"]
     parts += [f"{label} {percent(kept[label])}" for label in others]
     keeps = f"On {entry['key']} the last layer of {listed(parts)}"

@@ -242,10 +242,11 @@ def describe(recorder: Recorder) -> Subject:
         preprocessing_words="" if preprocessing is None else preprocessing.describe(),
         normalises=isinstance(preprocessing, Preprocessing) and preprocessing.normalises,
         device=str(recorder.device),
-        warnings=(*network.warnings, *recorder.warnings),
+        warnings=(*network.warnings, *recorder.warnings, *recorder.precision.warnings),
         loadable=network.loadable,
         weights_file=network.weights_file,
         items="images" if recorder.embedding is None else "texts",
+        precision=recorder.precision.as_dict(),
     )
 
 

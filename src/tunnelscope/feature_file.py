@@ -32,14 +32,15 @@ def record_file(
     batch_size: int | None = None,
     workers: int = 2,
     seed: int = 0,
+    precision: str = "f32",
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write the features of both splits of a data set at the chosen layers to a safetensors file.
 
     Tensors: `train/LAYER` and `test/LAYER`, (n, width) float32; `train/labels` and `test/labels`,
-    (n,) int64 or as the task has them. Metadata (strings): `model`, `weights`, `pool`, `data`, and as JSON
-    `class_names`, `warnings` and `layers` (in forward order, which the file itself does not keep).
+    (n,) int64 or as the task has them. Metadata (strings): `model`, `weights`, `pool`, `data`, `precision`,
+    and as JSON `class_names`, `warnings` and `layers` (in forward order, which the file does not keep).
 
     Returns:
         What was written: `file`, `model`, `data`, `classes`, `layers` (name and both shapes), `warnings`.
@@ -61,7 +62,10 @@ def record_file(
         workers=workers,
         skip_corrupt=skip_corrupt,
         seed=seed,
+        precision=precision,
     )
+    if announce and (told := recorder.precision.describe()) is not None:
+        announce(told)
     doubts = check_input_scale(recorder, [dataset], accept=accept_scale)
     train, test = record_both(recorder, dataset, progress, logits=False)
     recorded = {"train": train, "test": test}
@@ -99,6 +103,7 @@ def _metadata(recorder: Recorder, dataset: DataSet, pool: str) -> dict[str, str]
         "class_names": json.dumps(list(dataset.class_names)),
         "warnings": json.dumps(list(dataset.warnings)),
         "layers": json.dumps([point.name for point in recorder.points]),
+        "precision": recorder.precision.used,
     }
 
 

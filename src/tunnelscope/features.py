@@ -11,6 +11,7 @@ from tunnelscope.layers import ReadPoint
 from tunnelscope.randomness import named_generator
 
 POOLS = ("auto", "2x2", "avg", "flatten", "cls", "mean", "cls+mean", "last")
+LARGE = 16  # pixels of a side from which a matrix product pools faster than an average pool does
 MOST_COLUMNS = 8_000  # of a flattened layer: Masarczyk et al. 2023 take 8,000 at random
 
 
@@ -78,8 +79,25 @@ def pool_2x2(maps: Tensor) -> Tensor:
     if height <= 2 and width <= 2:
         return maps.flatten(1)
     if height % 2 == 0 and width % 2 == 0:
+        if height >= LARGE and _lies_by_pixels(maps):
+            return _sums_2x2(maps) / (height * width / 4)
         return F.avg_pool2d(maps, (height // 2, width // 2)).flatten(1)
     return F.adaptive_avg_pool2d(maps, (min(height, 2), min(width, 2))).flatten(1)
+
+
+def _lies_by_pixels(maps: Tensor) -> bool:
+    """Whether the channels of a pixel lie beside each other, in single precision on the CPU."""
+    is_single = maps.dtype == torch.float32 and maps.device.type == "cpu"
+    return is_single and maps.is_contiguous(memory_format=torch.channels_last)
+
+
+def _sums_2x2(maps: Tensor) -> Tensor:
+    """Sums of 2×2 cells, (n, 4·C): rows by a matrix product, then columns, each number read once in order."""
+    count, channels, height, width = maps.shape
+    lines = maps.permute(0, 2, 3, 1).reshape(2 * count, height // 2, width * channels)
+    rows = torch.bmm(lines.new_ones(1, 1, height // 2).expand(2 * count, 1, -1), lines)
+    cells = rows.view(4 * count, width // 2, channels).sum(dim=1)
+    return cells.view(count, 4, channels).mT.flatten(1)
 
 
 def check_class_token(points: Sequence[ReadPoint], choice: str) -> None:

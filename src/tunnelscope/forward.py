@@ -28,7 +28,6 @@ def reading(
     Args:
         stop: end the pass once every layer is read, by raising `Reached`.
     """
-    modules = dict(module.named_modules())
     wanted: dict[str, list[ReadPoint]] = {}
     for point in points:
         wanted.setdefault(point.module, []).append(point)
@@ -42,8 +41,10 @@ def reading(
             for point in wanted[name]:
                 if point.call != calls[name] or tensor is None:
                     continue
-                # pooled (or copied) at once: an in-place activation may overwrite the tensor next
-                values = poolings[point.name](tensor).to("cpu", torch.float32)
+                # pooled (or copied) at once: an in-place activation may overwrite the tensor next; left on
+                # the device, since a copy from there would wait for it at every layer
+                with torch.autocast(tensor.device.type, enabled=False):  # it would cast what is pooled
+                    values = poolings[point.name](tensor)
                 is_view = values.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
                 pooled[point.name] = values.clone() if is_view else values
                 if stop and len(pooled) == len(points):
@@ -57,7 +58,7 @@ def reading(
 
     images = 0
     handles = [module.register_forward_pre_hook(count)]
-    handles += [modules[name].register_forward_hook(hook(name)) for name in wanted]
+    handles += [module.get_submodule(name).register_forward_hook(hook(name)) for name in wanted]
     try:
         yield pooled
     finally:
@@ -142,5 +143,8 @@ def choose_device(device: str) -> torch.device:
 
 
 def on_device(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch on the device, a pixel's channels beside each other; a copy to a GPU is not waited for."""
     layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
-    return batch.to(device, memory_format=layout)
+    if device.type == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True, memory_format=layout)

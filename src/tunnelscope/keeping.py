@@ -23,7 +23,10 @@ from tunnelscope.recording import (
 from tunnelscope.store import FeatureWriter, Store, code_of, key_of
 
 # What of this package decides a feature.
-CODE = ("data", "dataflow", "trace", "blocks", "inside", "layers", "features", "forward", "recording")
+CODE = (
+    *("data", "dataflow", "trace", "blocks", "inside", "layers", "features"),
+    *("folding", "forward", "precision", "recording"),
+)
 
 
 class StoredFeatures(Mapping[str, Tensor]):
@@ -50,7 +53,8 @@ class Names:
 
     A name is a hash of everything that decides the content: the network's weights and architecture, what
     each layer gives for an example, the data, the pooling, what is done to an image or a text, the
-    precision, and the code of this package that does it.
+    precision, the batch norms that are folded (that moves last bits), and the code of this package that
+    does it.
     """
 
     def __init__(self, recorder: Recorder, split: Split):
@@ -70,8 +74,8 @@ class Names:
         point = next((one for one in recorder.points if one.name == layer), None)
         place = (layer, point.module, point.call) if point else (layer,)
         gives = recorder.signatures.get(layer, "")
-        how = (pooled, self.reading, "float32", recorder.device.type, code_of(*CODE))
-        return key_of("features", recorder.network.fingerprint, place, gives, data, how)
+        how = (pooled, self.reading, recorder.precision.used, recorder.folded, recorder.device.type)
+        return key_of("features", recorder.network.fingerprint, place, gives, data, how, code_of(*CODE))
 
     def contents(self, split: Split, stamp: str) -> str:
         """Of the note that tells the fingerprint of a split, by its files, labels and a few of its items."""

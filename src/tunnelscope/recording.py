@@ -21,6 +21,7 @@ from tunnelscope.data import (
     as_digests,
     as_split,
     batches,
+    digest_of,
     image_shape,
     load_data,
     place_of,
@@ -32,11 +33,23 @@ from tunnelscope.data.images import UnreadableImage, naming
 from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, check_class_token, pool_2x2
+from tunnelscope.folding import find_folds, fold
 from tunnelscope.forward import Reached, choose_device, on_device, reading
 from tunnelscope.layers import ReadPoint, doubts, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
+from tunnelscope.precision import (
+    AS_LOADED,
+    FEW,
+    MOST_ERROR,
+    Precision,
+    check_precision,
+    has_bf16,
+    in_bf16,
+    numbers,
+    relative_errors,
+)
 from tunnelscope.subject import INPUT
-from tunnelscope.trace import first_tensor, trace_forward
+from tunnelscope.trace import Trace, first_tensor, trace_forward
 
 LOGITS = "the network's logits"  # beside the layers where the whole pass is recorded
 Rows = slice | Tensor  # which rows of a split: a range, or their numbers (b,) int64
@@ -120,6 +133,9 @@ class Recorder:
     skip_corrupt: bool = False  # leave images out that cannot be decoded
     warnings: tuple[str, ...] = ()  # doubts about the layers
     embedding: ReadPoint | None = None  # where a text encoder's layer 0 is read; None: it is the input
+    running: nn.Module | None = None  # what passes go through, where it is a faster copy of the network
+    folded: tuple[str, ...] = ()  # batch norms that the copy has inside the layer before them
+    precision: Precision = AS_LOADED
 
     @property
     def input_pool(self) -> str:
@@ -134,11 +150,46 @@ class Recorder:
 
         Numbers are rounded to half precision, so that the number of threads does not show.
         """
-        outputs = self._forward(self.example, whole=True)
+        outputs = self._as_loaded()._forward(self.example, whole=True)
         return {
             layer: hashlib.sha256(values.half().contiguous().numpy().tobytes()).hexdigest()
             for layer, values in outputs.items()
         }
+
+    def settled(self, split: Split, name: str = "images") -> "Recorder":
+        """Decide on the precision by the first inputs of a split, at least 32: they are sent through in both.
+
+        Raises:
+            RequestError: as for `record`.
+        """
+        asked = self.precision.asked
+        if asked == "f32" or (asked == "auto" and not has_bf16(self.device)):
+            return self
+        first: list[Tensor] = []
+
+        def ignore(*_: Any) -> None:
+            pass
+
+        for _, batch in self._batches(split, name, ignore, Skipped(len(split)), ignore):
+            first.append(batch)
+            if sum(map(len, first)) >= FEW:
+                break
+        module = self.running or self.network.module
+        rounded = replace(self, running=in_bf16(module), precision=Precision(asked, "bf16"))
+        try:
+            error = relative_errors(*(one._of(first) for one in (self, rounded)))
+        except MachineError:
+            raise
+        except Exception as problem:  # whatever a network raises that knows single precision alone
+            self._of(first)  # where single precision fails too, that is the error
+            return replace(self, precision=Precision(asked, reason=f"bf16 failed: {problem}"))
+        worst = max(error, key=error.__getitem__)
+        if not error[worst] <= MOST_ERROR:
+            reason = (
+                f"in bf16 layer {worst} is off by {error[worst]:.1%} of its spread, over {MOST_ERROR:.0%}"
+            )
+            return replace(self, precision=Precision(asked, error=error, reason=reason))
+        return replace(rounded, precision=Precision(asked, "bf16", error))
 
     def record(
         self,
@@ -167,8 +218,8 @@ class Recorder:
         warnings: list[str] = []
         small: list[Tensor | None] = []
 
-        def seen(index: int, item: Any) -> None:
-            fingerprint.update(item, split.labels[index])
+        def seen(index: int, digest: bytes) -> None:
+            fingerprint.add(digest, split.labels[index])
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
             small.append(thumbnails(batch))
@@ -210,7 +261,7 @@ class Recorder:
         """Read a split's images or texts without sending them through the network, for their prints."""
         fingerprint, skipped = Fingerprint(), Skipped(len(split))
         batches = self._batches(
-            split, name, lambda _, item: fingerprint.update(item, 0), skipped, lambda _: None
+            split, name, lambda _, digest: fingerprint.add(digest, 0), skipped, lambda _: None
         )
         return _prints(fingerprint, [thumbnails(batch) for _, batch in batches])
 
@@ -218,7 +269,7 @@ class Recorder:
         self,
         split: Split,
         name: str,
-        on_item: Callable[[int, Any], None],
+        on_digest: Callable[[int, bytes], None],
         skipped: Skipped,
         warn: Callable[[str], None],
     ) -> Iterator[tuple[Rows, Tensor]]:
@@ -230,7 +281,7 @@ class Recorder:
                 preparation,
                 batch_size=self.batch_size,
                 max_length=split.max_length,
-                on_text=on_item,
+                on_text=lambda index, text: on_digest(index, digest_of(text)),
                 warn=warn,
             )
             return
@@ -240,7 +291,8 @@ class Recorder:
             preparation,
             batch_size=self.batch_size,
             workers=self.workers,
-            on_image=on_item,
+            on_image=on_digest,
+            look=digest_of,
             on_corrupt=skipped.add if self.skip_corrupt else None,
         ):
             _check_finite(batch, split, done, name)
@@ -248,6 +300,15 @@ class Recorder:
                 raise self._misfit(batch, name, "layers would have other sizes and costs there")
             yield slice(done, done + len(batch)), batch
             done += len(batch)
+
+    def _as_loaded(self) -> "Recorder":
+        """The same in single precision and through the network itself."""
+        return replace(self, running=None, folded=(), precision=AS_LOADED)
+
+    def _of(self, batches: list[Tensor]) -> dict[str, Tensor]:
+        """The features of a few batches, layers and the network's own output."""
+        parts = [self._features(batch, True, []) for batch in batches]
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0] if layer != INPUT}
 
     def _features(self, batch: Tensor, whole: bool, warnings: list[str]) -> dict[str, Tensor]:
         """One batch through the network; by halves where the device has too little memory."""
@@ -274,13 +335,16 @@ class Recorder:
             points = [self.embedding, *points]
         else:
             pixels = {INPUT: pool_2x2(batch) if self.input_pool == "2x2" else batch.flatten(1)}
+        module = self.running or self.network.module
         with (
             torch.inference_mode(),
-            reading(self.network.module, points, self.poolings, stop=not whole) as pooled,
+            numbers(self.precision.used, self.device),
+            reading(module, points, self.poolings, stop=not whole) as read,
         ):
-            output = self._output(on_device(batch, self.device))
+            output = self._output(module, on_device(batch, self.device))
+        pooled = {layer: values.to("cpu", torch.float32) for layer, values in read.items()}
         for point in self.points:
-            if not torch.isfinite(pooled[point.name]).all():
+            if not _is_finite(pooled[point.name]):
                 raise RequestError(
                     f"layer {point.name!r} gives values that are not finite; the weights or the input "
                     "scale are wrong: check the weights file, and the preprocessing in `tunnelscope layers`"
@@ -288,9 +352,10 @@ class Recorder:
         logits = {LOGITS: output.float().cpu()} if output is not None and output.dim() == 2 else {}
         return pixels | pooled | logits
 
-    def _output(self, batch: Tensor) -> Tensor | None:
+    @staticmethod
+    def _output(module: nn.Module, batch: Tensor) -> Tensor | None:
         try:
-            return first_tensor(self.network.module(batch))
+            return first_tensor(module(batch))
         except Reached:
             return None
 
@@ -313,15 +378,17 @@ def make_recorder(
     seed: int = 0,
     skip_corrupt: bool = False,
     shape: tuple[int, ...] | None = None,
+    precision: str = "f32",
 ) -> Recorder:
     """Find the layers of a network, choose their pooling and put the network on its device.
 
     Args:
         skip_corrupt: leave images out that cannot be decoded, instead of an error.
         shape: of one ready input, when images bypass the network's preprocessing.
+        precision: `f32`, `bf16` or `auto`; anything but f32 is decided by `Recorder.settled`.
 
     Raises:
-        RequestError: unknown layer, pooling or device, or a network that cannot take its input.
+        RequestError: unknown layer, pooling, precision or device, or a network that cannot take its input.
     """
     target = choose_device(device)
     module = network.module.to(target)
@@ -339,7 +406,7 @@ def make_recorder(
     read = points if embedding is None else [embedding, *points]
     poolings = {point.name: Pooling(point, pool, seed) for point in read}
     size = batch_size or (128 if example.shape[-1] <= 64 else 32)
-    return Recorder(
+    recorder = Recorder(
         network,
         points,
         poolings,
@@ -351,7 +418,26 @@ def make_recorder(
         skip_corrupt,
         warnings=tuple(doubts(trace, points, layers)),
         embedding=embedding,
+        precision=Precision(check_precision(precision)),
     )
+    return _with_norms_folded(recorder, trace, read)
+
+
+def _with_norms_folded(recorder: Recorder, trace: Trace, read: Sequence[ReadPoint]) -> Recorder:
+    """The recorder of a copy with batch norms folded, where that gives what the network gives."""
+    folds = find_folds(trace, read)
+    if not folds:
+        return recorder
+    norms = tuple(one.norm for one in folds)
+    try:
+        folded = replace(recorder, running=fold(recorder.network.module, folds), folded=norms)
+        plain, fast = (one._forward(one.example, whole=True) for one in (recorder, folded))
+    except Exception:  # a network that cannot be copied, or fails: what it says is said when it is recorded
+        return recorder
+    alike = all(
+        (values - fast[layer]).abs().max() <= 1e-3 * values.abs().max() for layer, values in plain.items()
+    )
+    return folded if alike else recorder
 
 
 def recorder_for(
@@ -363,7 +449,7 @@ def recorder_for(
     seed: int = 0,
     **settings: Any,
 ) -> Recorder:
-    """Load a network for a split's images, unless it is loaded, and make its recorder.
+    """Load a network for a split's images, unless it is loaded, and make its recorder, precision decided.
 
     Args:
         classes: of the data the network was trained on, where that is what it is recorded on.
@@ -374,7 +460,7 @@ def recorder_for(
             model, weights=weights, image_shape=image_shape(split), classes=classes, seed=seed
         )
     check_reads(model, split)
-    return make_recorder(model, seed=seed, shape=ready_shape(split), **settings)
+    return make_recorder(model, seed=seed, shape=ready_shape(split), **settings).settled(split)
 
 
 def check_reads(network: Network, split: Split) -> None:
@@ -400,6 +486,7 @@ def record(
     batch_size: int | None = None,
     workers: int = 2,
     seed: int = 0,
+    precision: str = "f32",
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Read the features of all chosen layers in one forward pass.
@@ -410,6 +497,8 @@ def record(
             of PIL images or texts, a torch data set, or a data set's name (then `split` says which half).
         layers: `blocks`, `modules`, `convs`, `all`, a name, a list of names, or a regular expression.
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
+        precision: the numbers the network runs in: `f32`, `bf16`, or `auto` (bf16 where the device has it);
+            f32 all the same where bf16 moves a layer's features by more than 5 % of their spread.
 
     Returns:
         {layer name: (n, width) float32}, in the order of the forward pass.
@@ -429,6 +518,7 @@ def record(
         batch_size=batch_size,
         workers=workers,
         seed=seed,
+        precision=precision,
     )
     features = recorder.record(chosen, progress, logits=False).features
     return {point.name: features[point.name] for point in recorder.points}
@@ -475,10 +565,15 @@ def _prints(fingerprint: Fingerprint, small: list[Tensor | None]) -> Prints:
     return Prints(as_digests(fingerprint.digests), whole)
 
 
+def _is_finite(values: Tensor) -> bool:
+    """Whether all values are; their sum tells at a fifth of the cost, unless it overflows."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
 def _check_finite(batch: Tensor, split: Split, first: int, name: str) -> None:
     """Refuse inputs that are not finite before a layer is blamed for what they become."""
-    finite = torch.isfinite(batch).flatten(1).all(dim=1)
-    if not finite.all():
+    if not _is_finite(batch):
+        finite = torch.isfinite(batch).flatten(1).all(dim=1)
         place = place_of(split.images, first + int(finite.logical_not().nonzero()[0]))
         where = place if name in place else f"{name}, {place}"
         raise RequestError(

@@ -22,6 +22,7 @@ from tunnelscope.input_scale import check_input_scale
 from tunnelscope.memory import peak, read_size, size
 from tunnelscope.models import Network, untrained
 from tunnelscope.planning import Plan, fit_to, make_plan
+from tunnelscope.precision import check_precision
 from tunnelscope.probes import check_penalty, protocol_name, task_protocol
 from tunnelscope.probes.exact import check_tolerance
 from tunnelscope.recording import (
@@ -80,6 +81,7 @@ def scan(
     cache: bool = True,
     control: bool = False,
     memory: str | int | None = None,
+    precision: str = "f32",
     command: str | None = None,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -109,6 +111,8 @@ def scan(
             user's cache folder) and take from it what is there: an interrupted scan goes on where it was.
         memory: keep the process below this (4GB, or bytes): smaller batches, features on the disk, fewer
             rows for CKA; without it below what the machine has.
+        precision: the numbers the network runs in: `f32`, `bf16`, or `auto` (bf16 where the device has it);
+            f32 all the same where bf16 moves a layer's features by more than 5 % of their spread.
         control: scan the same network untrained beside it (weights random, of `seed`): same layers, data and
             probes, in the same results.
         command: the command line, for the record.
@@ -125,6 +129,7 @@ def scan(
     folder = claim_folder(out) if out is not None else None
     clock = Clock()
     loading = {"label": label, "image": image, "weights": weights, "device": device, "workers": workers}
+    loading["precision"] = check_precision(precision)
     work = _prepare(
         model,
         id,
@@ -257,6 +262,8 @@ def _prepare(
         beside = _control_recorder(recorder, sources[0], settings) if control else None
     for line in choices(recorder.network, sources):
         announce(line)
+    if (told := recorder.precision.describe()) is not None:
+        announce(told)
     with clock.stage("load"):
         doubts = check_input_scale(recorder, sources, accept=accept_scale)
     with clock.stage("plan"):
@@ -429,7 +436,8 @@ def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) 
         seed=settings.seed,
         skip_corrupt=recorder.skip_corrupt,
         shape=ready_shape(dataset.train),
-    )
+        precision=recorder.precision.asked,
+    ).settled(dataset.train)
     if [point.name for point in drawn.points] != [point.name for point in recorder.points]:
         raise RequestError(
             f"--control: {network.source} runs through other layers when it is untrained; leave --control out"

@@ -38,6 +38,7 @@ class Subject:
         normalises: whether it does more to pixels than scale them to 0..1.
         loadable, weights_file: load the network again; None for a module given from Python.
         items: what it reads, "images" or "texts".
+        precision: the numbers it was run in, as run.json has it; None for features.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Subject:
     loadable: str | None = None
     weights_file: str | None = None
     items: str = "images"
+    precision: dict[str, Any] | None = None
 
     @property
     def names(self) -> list[str]:

@@ -128,6 +128,7 @@ def _circumstances(
         "settings": _settings(findings[0], subject, settings, control),
         "versions": _versions(),
         "hardware": _hardware(subject),
+        "precision": subject.precision,
         "seeds": {"seed": settings.seed, "probe_seeds": [settings.seed + i for i in range(settings.seeds)]},
         "fingerprints": {
             "model": subject.fingerprint,
@@ -280,6 +281,7 @@ def _control(control: Control | None) -> dict[str, Any] | None:
     kept = {"name", "index", *METRICS}
     return {
         "weights": control.subject.weights,
+        "precision": control.subject.precision,
         "layers": [
             {name: value for name, value in layer.items() if name in kept}
             for layer in _layers(control.subject, own)

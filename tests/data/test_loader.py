@@ -240,4 +240,20 @@ def test_fingerprint_ignores_the_container():
 
 def test_fingerprint_is_the_stated_hash():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert fingerprint([image], [5]) == hashlib.sha256(b"uint8 (2, 2, 3) 5\n" + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(b"uint8 (2, 2, 3)\n" + image.tobytes()).digest()
+    assert fingerprint([image], [5]) == hashlib.sha256(digest + b" 5\n").hexdigest()
+
+
+def test_images_are_looked_at_before_preprocessing_and_told_in_order():
+    images = [np.full((9, 9, 3), value, dtype=np.uint8) for value in range(50)]
+    seen = []
+    told = batches(
+        images,
+        KIND,
+        batch_size=16,
+        workers=4,
+        on_image=lambda index, given: seen.append((index, given)),
+        look=lambda image: int(image[0, 0, 0]),
+    )
+    list(told)
+    assert seen == [(index, index) for index in range(50)]

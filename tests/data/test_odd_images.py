@@ -11,6 +11,7 @@ from PIL import Image
 from planted_images import pixels_of
 
 from tunnelscope.data import Preprocessing, batches, load_data
+from tunnelscope.data.images import UnreadableImage, decode
 from tunnelscope.errors import RequestError
 
 SIZE = Preprocessing((6, 6), (0.0,) * 3, (1.0,) * 3)
@@ -126,3 +127,23 @@ def test_very_large_images_are_read_or_refused_in_one_line(tmp_path):
     ) as caught:
         load_data(str(tmp_path / "s")).train.images[0]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_an_image_of_any_format_is_decoded_and_common_ones_without_trying_others(kind, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    expected = np.asarray(Image.open(BytesIO(stream.getvalue())).convert("RGB"))
+    tried = []
+    opened = Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda file, formats=None: tried.append(formats) or opened(file, formats=formats)
+    )
+    assert (np.asarray(decode(stream.getvalue(), "one").convert("RGB")) == expected).all()
+    assert tried == [(kind,) if kind in ("PNG", "JPEG", "WEBP") else None]
+
+
+def test_a_sound_file_is_no_webp():
+    with pytest.raises(UnreadableImage, match="cannot be decoded: cannot identify image file"):
+        decode(b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), "one")

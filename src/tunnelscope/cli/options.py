@@ -51,6 +51,14 @@ probe = click.option(
     type=OneOf("probe", short_names()),
     help="The probe's protocol.",
 )
+precision = click.option(
+    "--precision",
+    default="f32",
+    show_default=True,
+    type=OneOf("precision", ["auto", "f32", "bf16"]),
+    help="Numbers the network runs in; auto takes bf16 where the machine has it. Where that moves a layer's "
+    "features by more than 5 % of their spread, f32 is taken instead.",
+)
 seeds = click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Number of probe seeds."
 )

@@ -26,6 +26,7 @@ from tunnelscope.cli.output import echo_error
     options.skip_corrupt,
     options.accept_scale,
     options.device,
+    options.precision,
     options.batch_size,
     options.workers,
     options.threads,

@@ -32,6 +32,7 @@ from tunnelscope.cli.output import columns, echo_error, print_result
     options.skip_corrupt,
     options.accept_scale,
     options.device,
+    options.precision,
     options.batch_size,
     options.workers,
     options.threads,

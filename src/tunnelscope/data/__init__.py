@@ -2,7 +2,7 @@
 
 from tunnelscope.data.arrays import as_split
 from tunnelscope.data.corrupt import Skipped, leave_out
-from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split
+from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split, digest_of
 from tunnelscope.data.duplicates import Prints, as_digests, equal_pairs, like_pairs, load_prints, thumbnails
 from tunnelscope.data.images import ChosenImages, place_of
 from tunnelscope.data.load import load_data, load_draws, unique_keys
@@ -23,6 +23,7 @@ __all__ = [
     "as_digests",
     "as_split",
     "batches",
+    "digest_of",
     "equal_pairs",
     "image_shape",
     "leave_out",

@@ -110,7 +110,7 @@ class DataSet:
 
 
 class Fingerprint:
-    """SHA-256 over decoded images, or texts, and labels in order, taken as they pass.
+    """SHA-256 over the digests of decoded images, or texts, and labels in order, taken as they pass.
 
     Two sets with the same pixels and labels in the same order have the same fingerprint, whatever file format
     or colour mode holds them: palettes are resolved, transparency is dropped, (H, W, 1) is (H, W).
@@ -123,25 +123,29 @@ class Fingerprint:
         self._hash = hashlib.sha256()
         self.digests = bytearray()
 
-    def update(self, image: Any, label: Any) -> None:
+    def update(self, item: Any, label: Any) -> None:
         """Add the next image (PIL image, uint8 array or float tensor) or text, and its label or labels."""
+        self.add(digest_of(item), label)
+
+    def add(self, digest: bytes, label: Any) -> None:
+        """Add the next item by what `digest_of` gives for it, and its label or labels."""
         said = int(label) if np.ndim(label) == 0 else np.ascontiguousarray(label).tobytes().hex()
-        if isinstance(image, str):
-            encoded = image.encode("utf-8", "surrogatepass")
-            self._hash.update(f"text {len(encoded)} {said}\n".encode() + encoded)
-            self.digests += hashlib.sha256(encoded).digest()[:16]
-            return
-        if isinstance(image, torch.Tensor):
-            pixels = image.detach().cpu().to(torch.float32).numpy()
-        else:
-            pixels = np.asarray(as_eight_bit(image))
-        self._hash.update(f"{pixels.dtype} {pixels.shape} {said}\n".encode())
-        held = np.ascontiguousarray(pixels).data
-        self._hash.update(held)
-        alone = hashlib.sha256(f"{pixels.dtype} {pixels.shape}\n".encode())
-        alone.update(held)
-        self.digests += alone.digest()[:16]
+        self._hash.update(digest + f" {said}\n".encode())
+        self.digests += digest[:16]
 
     def hexdigest(self) -> str:
         """Return the fingerprint of what has passed so far, 64 hexadecimal digits."""
         return self._hash.hexdigest()
+
+
+def digest_of(item: Any) -> bytes:
+    """SHA-256 of what an image (PIL image, uint8 array or float tensor) shows, or of a text, 32 bytes."""
+    if isinstance(item, str):
+        return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
+    if isinstance(item, torch.Tensor):
+        pixels = item.detach().cpu().to(torch.float32).numpy()
+    else:
+        pixels = np.asarray(as_eight_bit(item))
+    digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()

@@ -18,9 +18,11 @@ from tunnelscope.errors import RequestError
 
 CHUNK = 8  # images a thread takes at a time: enough for a cheap hand-over, few enough to spread a batch
 
+Look = Callable[[Any], Any] | None
+
 
 class _Prepared(NamedTuple):
-    raw: Any  # None when nobody asks for it
+    seen: Any  # what `look` gave; None when nobody asks for it
     ready: np.ndarray | Tensor  # (H, W, C) uint8, or the float tensor as it came
 
 
@@ -31,6 +33,7 @@ def batches(
     batch_size: int,
     workers: int,
     on_image: Callable[[int, Any], None] | None = None,
+    look: Callable[[Any], Any] = lambda image: image,
     on_corrupt: Callable[[int, UnreadableImage], None] | None = None,
 ) -> Iterator[Tensor]:
     """Yield the images as batches (b, C, H, W) float32, in order; the last may be smaller.
@@ -43,7 +46,8 @@ def batches(
         preprocessing: the network's; None only where all images are float tensors.
         batch_size: at least 1.
         workers: threads; 0 does everything in the caller's.
-        on_image: called with (index, image before preprocessing) in order, in the caller's thread.
+        on_image: called with (index, what `look` gives) in order, in the caller's thread.
+        look: called in the threads with an image before preprocessing.
         on_corrupt: called likewise with (index, error) for an image that cannot be decoded, then left
             out; without it the first such error is raised.
 
@@ -55,7 +59,7 @@ def batches(
             f"batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}"
         )
     collected: list[np.ndarray | Tensor] = []
-    prepared = _in_order(images, preprocessing, batch_size, workers, keep_raw=on_image is not None)
+    prepared = _in_order(images, preprocessing, batch_size, workers, look=look if on_image else None)
     try:
         for index, one in enumerate(prepared):
             if isinstance(one, UnreadableImage):
@@ -64,7 +68,7 @@ def batches(
                 on_corrupt(index, one)
                 continue
             if on_image is not None:
-                on_image(index, one.raw)
+                on_image(index, one.seen)
             collected.append(one.ready)
             if len(collected) == batch_size:
                 yield _collate(collected, preprocessing, images, index)
@@ -104,19 +108,19 @@ def _shape(image: Any) -> tuple[int, ...]:
 
 
 def _in_order(
-    images: Images, preprocessing: Preprocessing | None, batch_size: int, workers: int, keep_raw: bool
+    images: Images, preprocessing: Preprocessing | None, batch_size: int, workers: int, look: Look
 ) -> Generator[_Prepared | UnreadableImage, None, None]:
     starts = range(0, len(images), CHUNK)
     if workers == 0:
         for start in starts:
-            yield from _prepare(images, preprocessing, start, keep_raw)
+            yield from _prepare(images, preprocessing, start, look)
         return
     ahead = workers + -(-batch_size // CHUNK)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="tunnelscope-decode")
     try:
         pending = deque()
         for start in starts:
-            pending.append(executor.submit(_prepare, images, preprocessing, start, keep_raw))
+            pending.append(executor.submit(_prepare, images, preprocessing, start, look))
             if len(pending) > ahead:
                 yield from pending.popleft().result()
         while pending:
@@ -126,30 +130,31 @@ def _in_order(
 
 
 def _prepare(
-    images: Images, preprocessing: Preprocessing | None, start: int, keep_raw: bool
+    images: Images, preprocessing: Preprocessing | None, start: int, look: Look
 ) -> list[_Prepared | UnreadableImage]:
     stop = min(start + CHUNK, len(images))
-    return [_prepare_one(images, preprocessing, index, keep_raw) for index in range(start, stop)]
+    return [_prepare_one(images, preprocessing, index, look) for index in range(start, stop)]
 
 
 def _prepare_one(
-    images: Images, preprocessing: Preprocessing | None, index: int, keep_raw: bool
+    images: Images, preprocessing: Preprocessing | None, index: int, look: Look
 ) -> _Prepared | UnreadableImage:
     try:
         with naming(images, index):
-            return _ready(images[index], preprocessing, keep_raw)
+            return _ready(images[index], preprocessing, look)
     except UnreadableImage as error:
         return error
 
 
-def _ready(image: Any, preprocessing: Preprocessing | None, keep_raw: bool) -> _Prepared:
+def _ready(image: Any, preprocessing: Preprocessing | None, look: Look) -> _Prepared:
+    seen = look(image) if look else None
     if isinstance(image, Tensor):
-        return _Prepared(image if keep_raw else None, image.to(torch.float32))
+        return _Prepared(seen, image.to(torch.float32))
     if preprocessing is None:
         raise RequestError(
             "the network has no preprocessing and the image is no float tensor; give mean, std, size"
         )
-    return _Prepared(image if keep_raw else None, fit_image(image, preprocessing))
+    return _Prepared(seen, fit_image(image, preprocessing))
 
 
 def _collate(

@@ -180,12 +180,14 @@ def what_was_run(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
         *([("images per second", words.significant(rate))] if rate is not None else []),
         ("peak memory", f"{words.count(timings.get('peak_memory_mb'))} MB"),
     ]
+    precision = {name: value for name, value in (run.get("precision") or {}).items() if value is not None}
     groups = [
         ("Network", model_pairs(model)),
         (
             "Preprocessing",
             [(name, plain(value)) for name, value in (model.get("preprocessing") or {}).items()],
         ),
+        ("Precision", [(name.replace("_", " "), plain(value)) for name, value in precision.items()]),
         ("Hardware", [(name.replace("_", " "), plain(value)) for name, value in hardware.items()]),
         ("Versions", [(name, plain(value)) for name, value in (run.get("versions") or {}).items()]),
         ("Seeds", [(name, plain(value)) for name, value in (run.get("seeds") or {}).items()]),
