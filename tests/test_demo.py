@@ -74,7 +74,7 @@ def test_the_json_object_keeps_its_contract(demo):
     assert all(layer_keys <= set(layer) for layer in printed["layers"])
     best = printed["best_layer"]["digits-2"]
     assert set(best) == {
-        "layer", "accuracy", "low", "high", "choice_share",
+        "layer", "accuracy", "score", "score_name", "low", "high", "choice_share",
         "parameters_saved", "flops_saved", "milliseconds_saved", "milliseconds_saved_quartiles",
     }  # fmt: skip
     assert {"command", "settings", "versions", "hardware", "seeds", "fingerprints"} <= set(demo.run)
