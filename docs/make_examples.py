@@ -1,6 +1,7 @@
 """Write the worked examples and what other pages show of real scans; no number is typed.
 
-    python docs/make_examples.py DATA_FOLDER runs/both runs/demo runs/resnet56 runs/mobilenet runs/minilm
+    python docs/make_examples.py DATA_FOLDER runs/both runs/resnets/compare \
+        runs/demo runs/resnet56 runs/mobilenet runs/minilm
 
 DATA_FOLDER, as it stands in the commands, is written as `data`. The scans are made by the commands that
 the pages show, `runs/both` is their comparison; the demo is run anew into its folder, to be timed from
@@ -233,10 +234,10 @@ def collapse(kept: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def comparison(kept: dict[str, Any]) -> str:
-    """The table and the verdict of the comparison."""
-    quoted = "\n>\n".join(f"> {line}" for line in kept["comparison"]["verdict"].splitlines())
-    return f"```text\n{kept['comparison']['table']}\n```\n\n{quoted}"
+def comparison(kept: dict[str, Any], name: str = "comparison") -> str:
+    """The table and the verdict of a comparison."""
+    quoted = "\n>\n".join(f"> {line}" for line in kept[name]["verdict"].splitlines())
+    return f"```text\n{kept[name]['table']}\n```\n\n{quoted}"
 
 
 # Pages with a place for something written from runs.
@@ -246,6 +247,7 @@ FILLED: dict[Path, Callable[[dict[str, Any]], str]] = {
     DOCS / "tutorials" / "collapse.md": collapse,
     DOCS / "tutorials" / "text-encoder.md": text_encoder,
     DOCS / "tutorials" / "two-checkpoints.md": comparison,
+    DOCS / "tutorials" / "four-resnets.md": lambda kept: comparison(kept, "resnets"),
 }
 
 
@@ -290,10 +292,11 @@ def write_pages() -> None:
 if __name__ == "__main__":
     from tunnelscope.report import write_figures
 
-    data_folder, both, *folders = sys.argv[1:]
+    data_folder, both, resnets, *folders = sys.argv[1:]
     kept = {
         "runs": [keep(Path(folder), data_folder) for folder in folders],
         "comparison": keep_comparison(Path(both)),
+        "resnets": keep_comparison(Path(resnets)),
     }
     KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     for folder in map(Path, folders):
