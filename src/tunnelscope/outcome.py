@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunnelscope.errors import TunnelscopeError
+from tunnelscope.memory import give_back
 from tunnelscope.metrics import layer_metrics
 from tunnelscope.probes import LinearProbe, choice_scores, fit_probe, load_probe
 from tunnelscope.probes.choice import ChoiceScores
@@ -83,10 +84,13 @@ def measure_layer(
         *train, protocol=protocol, tolerance=tolerance, seed=seed, class_names=class_names, layer=layer
     ).scored(*test)
     right = fitted.predict(test[0]) == test[1]
+    give_back()
     choice = choice_scores(*train, fitted) if with_choice else ChoiceScores(right[:0], None, right[:0].long())
+    give_back()
     metrics, notes = {}, []
     if with_metrics:
         metrics, notes = layer_metrics(test[0], *train, *_on_features(fitted))
+        give_back()
     return Outcome(fitted, right, choice, metrics, tuple(notes))
 
 
