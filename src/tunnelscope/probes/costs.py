@@ -15,10 +15,11 @@ EVALUATIONS = 150  # of the objective in one exact fit with its path of penaltie
 def fit_bytes(rows: int, width: int, classes: int) -> int:
     """Memory that fitting and judging one probe takes at its peak, beside the layer's features.
 
-    Copies of the training rows: those of the solver, of the path and, with many classes, in double
-    precision. Eight square matrices in double precision for the coordinates. Of [W | b] the solver's
-    memory of steps, path and metric: 40 copies, 75 where in double precision. Shares of the rows that shape
-    the metric, three times; six matrices of classes × classes.
+    The larger of two stages. Setting up the coordinates: copies of the training rows, eight square matrices
+    in double precision. Solving: copies of the rows, with many classes in double precision too; the basis of
+    the coordinates; of [W | b] the steps, path and metric, 40 copies, 120 with many classes (in double
+    precision, and with what the allocator keeps between them); the shares of the rows that shape the metric,
+    three times; four matrices of classes × classes.
 
     Args:
         rows: training rows.
@@ -33,11 +34,12 @@ def fit_bytes(rows: int, width: int, classes: int) -> int:
 
 def _one_fit(rows: float, width: int, classes: int) -> float:
     is_many = classes >= MANY_CLASSES
-    copies = (4 if is_many else 2.2) * FLOAT * rows * width
-    squares = 8 * DOUBLE * min(rows, width) ** 2
-    points = (75 if is_many else 40) * FLOAT * classes * width
+    features, small = FLOAT * rows * width, min(rows, width)
+    setting_up = 2.2 * features + 8 * DOUBLE * small**2
+    points = (120 if is_many else 40) * FLOAT * classes * width
     shares = 3 * FLOAT * classes * min(rows, max(4096, 20 * classes))
-    return copies + squares + points + shares + 6 * DOUBLE * classes**2
+    copies = (4 if is_many else 2.2) * features + DOUBLE * width * small
+    return max(setting_up, copies + points + shares + 4 * DOUBLE * classes**2)
 
 
 def fit_work(rows: int, width: int, classes: int) -> float:
