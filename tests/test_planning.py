@@ -2,20 +2,24 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import tunnelscope as ts
 from tunnelscope import scanning
 from tunnelscope.errors import MachineError, RequestError
-from tunnelscope.memory import available, peak, read_size, resident, size
-from tunnelscope.planning import Plan, cka_bytes, fit_to, probing_bytes
+from tunnelscope.memory import available, give_back, peak, read_size, resident, size
+from tunnelscope.metrics.costs import cka_bytes, metrics_bytes
+from tunnelscope.planning import Plan, fit_to, probing_bytes
 
 MB = 2**20
 SMALL, DIGITS = "zoo:mlp?depth=3&width=16", "sklearn:digits"
@@ -28,7 +32,7 @@ def planned(train=1000, test=500, widths=(64, 128), recording=80 * MB, batch_siz
         widths=named,
         base=400 * MB,
         recording=recording,
-        probing=max(probing_bytes(train, test, width) for width in widths),
+        probing=max(probing_bytes(train, test, width, 10) for width in widths),
         comparing=cka_bytes(test, list(widths)),
         disk=4 * (train + test) * sum(widths),
         seconds=1.0,
@@ -91,6 +95,56 @@ def test_no_size_is_refused(text):
 def test_the_process_knows_its_memory():
     assert 50 * MB < resident() <= peak() + MB
     assert available() is None or available() > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back when asked")
+def test_freed_memory_goes_back_to_the_system():
+    held = [torch.ones(16_000) for _ in range(3000)]  # 64 KB each, from the heap
+    kept, held = held[::100], None
+    before = resident()
+    give_back()
+    assert resident() < before - 100 * MB
+    assert len(kept) == 30
+
+
+def test_the_plan_knows_the_classes():
+    few, many = (probing_bytes(4000, 1000, 1024, classes) for classes in (10, 1000))
+    assert many > few + 300 * MB  # the solver's steps, the shares of rows, the metrics' class means
+
+
+METRICS_PEAK = """
+import torch
+from tunnelscope.memory import forget_peak, peak, resident
+from tunnelscope.metrics import layer_metrics
+def metrics(test, train, width, classes):
+    labels = torch.arange(train) % classes
+    layer_metrics(torch.randn(test, width), torch.randn(train, width), labels,
+                  torch.randn(classes, width).double(), torch.randn(classes).double())
+metrics(60, 60, 16, 3)  # the libraries' first use
+before = resident(); forget_peak(); metrics({test}, {train}, {width}, {classes}); print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "train", "width", "classes"), [(6000, 300, 1024, 10), (200, 2000, 512, 1000)]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted by Linux")
+def test_metrics_keep_within_what_is_planned_for_them(test, train, width, classes):
+    code = METRICS_PEAK.format(test=test, train=train, width=width, classes=classes)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    inputs = 4 * (test + train) * width + 8 * classes * width
+    assert int(ended.stdout) <= 1.2 * (metrics_bytes(test, width, classes) + inputs)
+
+
+def test_the_untrained_network_is_in_the_plan(tmp_path):
+    weights = tmp_path / "other.safetensors"
+    save_file(ts.load_network(SMALL, image_shape=(1, 8, 8), classes=10, seed=7).module.state_dict(), weights)
+    options = {"id": DIGITS, "probe": "ridge", "weights": str(weights)}
+    alone, both = (ts.plan(SMALL, control=control, **options) for control in (False, True))
+    assert both.disk == 2 * alone.disk
+    assert both.set_bytes == alone.set_bytes  # its features come when the first one's are freed
+    assert (alone.as_dict()["control"], both.as_dict()["control"]) == (False, True)
+    assert "× 2 networks" in both.describe()
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tunnelscope, tmp_path, monkeypatch):

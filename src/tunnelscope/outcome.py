@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunnelscope.errors import TunnelscopeError
+from tunnelscope.memory import give_back
 from tunnelscope.metrics import layer_metrics
 from tunnelscope.probes import LinearProbe, choice_scores, fit_probe, load_probe
 from tunnelscope.probes.choice import ChoiceScores
@@ -97,13 +98,16 @@ def measure_layer(
         groups=groups,
     ).scored(*test)
     credits = fitted.credits(*test)
+    give_back()
     choice = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
     if with_choice:
         choice = choice_scores(*train, fitted, groups)
+        give_back()
     metrics, notes = {}, []
     if with_metrics:
         classes = train[1] if task == CLASSIFICATION else None
         metrics, notes = layer_metrics(test[0], train[0], classes, *_on_features(fitted))
+        give_back()
     return Outcome(fitted, credits, choice, metrics, tuple(notes))
 
 

@@ -1,8 +1,9 @@
 """What a scan will take, before it does it: rows, widths, memory, disk and time, sized by one batch."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,14 +12,14 @@ from tunnelscope.data import DataSet
 from tunnelscope.errors import MachineError
 from tunnelscope.findings import Settings
 from tunnelscope.memory import available, forget_peak, peak, resident, size
-from tunnelscope.probes.choice import FEW_HELDOUT
+from tunnelscope.metrics.costs import cka_bytes, cka_work, metrics_bytes, metrics_work
+from tunnelscope.probes.costs import fit_bytes, fit_work
 from tunnelscope.recording import Recorder
 
 FLOAT = 4  # bytes of a feature
 REPORT = 140 * 2**20  # what drawing the report takes
 KEPT = 1.25  # of several sets: the allocator keeps a part of what the one before took
-EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
-FEW_ROWS = 10 * FEW_HELDOUT  # training rows below which a layer is chosen by ten fits more
+MEASURED_BATCHES, MEASURED_SECONDS = 8, 1.0  # of the pass, to take its time from, whichever is less
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Plan:
         batch_size: inputs in one pass.
         cka_rows: test rows that CKA is read on at most.
         in_memory: whether features stay in memory (no cache, and they fit).
+        control: whether the network is scanned untrained too. It comes second, when the first one's
+            features are freed: memory grows by its weights and probes, disk and time are for both.
     """
 
     sets: dict[str, tuple[int, int, int]]
@@ -48,6 +51,7 @@ class Plan:
     batch_size: int
     cka_rows: int
     in_memory: bool = False
+    control: bool = False
     report: int = REPORT
 
     @property
@@ -94,58 +98,60 @@ class Plan:
             "seconds": round(self.seconds, 1),
             "batch_size": self.batch_size,
             "cka_rows": self.cka_rows,
+            "control": self.control,
         }
 
     def describe(self) -> str:
         """The plan in one line."""
         rows = sum(train + test for train, test, _ in self.sets.values())
         kept = f"{size(self.disk)} of features in the cache" if self.disk else "features in memory"
+        layers = f"{len(self.widths)} layers{' × 2 networks' if self.control else ''}"
         minutes = self.seconds / 60
         span = f"{minutes:.0f} min" if minutes >= 2 else f"{self.seconds:.0f} s"
         return (
-            f"plan: {rows:,} rows × {len(self.widths)} layers, {kept}, {size(self.memory)} of memory, "
+            f"plan: {rows:,} rows × {layers}, {kept}, {size(self.memory)} of memory, "
             f"about {span} (less what was done before)"
         )
 
 
 def make_plan(
-    recorder: Recorder, sources: Sequence[DataSet], settings: Settings, *, cached: bool, report: bool
+    recorder: Recorder,
+    sources: Sequence[DataSet],
+    settings: Settings,
+    *,
+    cached: bool,
+    report: bool,
+    control: bool = False,
 ) -> Plan:
-    """Size a scan by sending one batch through the network.
+    """Size a scan by sending a few batches through the network.
 
     Args:
         cached: features go to the store.
         report: a report is drawn at the end.
+        control: the same network is scanned untrained too; it is in memory already.
     """
     base = resident()
-    seconds, workspace = _one_batch(recorder, sources[0])
+    per_row, workspace = _few_batches(recorder, sources[0])
     sets = {one.key: (len(one.train), len(one.test), len(one.class_names)) for one in sources}
     widths = {point.name: recorder.poolings[point.name].width for point in recorder.points}
+    every = list(widths.values())
+    networks = 2 if control else 1
     rows = sum(train + test for train, test, _ in sets.values())
     most_test = max(test for _, test, _ in sets.values())
-    probing = max(
-        probing_bytes(train, test, width, classes)
-        for train, test, classes in sets.values()
-        for width in widths.values()
-    )
-    work = sum(
-        fit_work(train, width, classes) * settings.seeds
-        for train, _, classes in sets.values()
-        for width in widths.values()
-    )
     every_class = sum(classes for _, _, classes in sets.values())
-    probes = FLOAT * settings.seeds * every_class * sum(widths.values())
+    probes = FLOAT * networks * settings.seeds * every_class * sum(every)
     plan = Plan(
         sets=sets,
         widths=widths,
         base=max(base, resident()) + probes,  # fitted probes are held to the end
         recording=workspace,
-        probing=probing,
-        comparing=cka_bytes(most_test, list(widths.values())),
-        disk=FLOAT * rows * sum(widths.values()) if cached else 0,
-        seconds=seconds * rows + work / _speed(),
+        probing=max(probing_bytes(*one[:2], width, one[2]) for one in sets.values() for width in every),
+        comparing=cka_bytes(most_test, every),
+        disk=FLOAT * networks * rows * sum(every) if cached else 0,
+        seconds=networks * per_row * rows + _work(sets, every, settings.seeds, networks) / _speed(),
         batch_size=recorder.batch_size,
         cka_rows=most_test,
+        control=control,
         report=REPORT if report else 0,
     )
     return plan if cached else replace(plan, in_memory=True)
@@ -184,49 +190,52 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
     return plan
 
 
-def probing_bytes(train: int, test: int, width: int, classes: int = 10) -> int:
+def probing_bytes(train: int, test: int, width: int, classes: int) -> int:
     """Memory that probing and measuring one layer takes at its peak, its features included.
 
-    Fitted to what `benchmarks/memory.py` measures: beside the features, solver and held-out copies of
-    the training rows (2.6 of them), eight square matrices in double precision, 18 copies of the weights
-    (the solver's memory), logits of all rows twice, 40 MB of blocks.
+    Compared with what is measured in `benchmarks/memory.md`.
     """
     features = FLOAT * width * (train + test)
-    square = 8 * min(train, width) ** 2
-
-    def fit(rows: float) -> float:
-        return 2.6 * FLOAT * width * rows + 8 * square
-
-    chosen_by_ten = 0.9 * FLOAT * width * train + fit(0.9 * train) if train < FEW_ROWS else 0.0
-    solver = FLOAT * classes * (18 * width + 2 * train)
-    return int(features + solver + max(fit(train), chosen_by_ten) + 40 * 2**20)
+    return features + max(fit_bytes(train, width, classes), metrics_bytes(test, width, classes))
 
 
-def cka_bytes(rows: int, widths: Sequence[int]) -> int:
-    """Memory that CKA between all layers takes: the features, and once more side by side, in double."""
-    return 3 * FLOAT * rows * sum(widths)
+def _work(
+    sets: Mapping[str, tuple[int, int, int]], widths: Sequence[int], seeds: int, networks: int
+) -> float:
+    """Multiply-adds of probes and metrics for all networks, and of CKA for the first one."""
+    work = 0.0
+    for train, test, classes in sets.values():
+        for width in widths:
+            measured = metrics_work(train, test, width, classes)
+            work += networks * (seeds * fit_work(train, width, classes) + measured)
+        work += cka_work(test, widths)
+    return work
 
 
-def fit_work(rows: int, width: int, classes: int) -> float:
-    """Multiply-adds of one probe and its metrics, about."""
-    small = min(rows, width)
-    fits = 10 if rows < FEW_ROWS else 1
-    return EVALUATIONS * 2.0 * rows * width * classes * (1 + 0.3 * fits) + rows * small**2 + 30.0 * small**3
-
-
-def _one_batch(recorder: Recorder, dataset: DataSet) -> tuple[float, int]:
+def _few_batches(recorder: Recorder, dataset: DataSet) -> tuple[float, int]:
     """Seconds for one input, and the memory one batch takes on its way."""
     before = resident()
     forget_peak()
     passes = recorder.dry_run(dataset.train)
-    seconds = 0.0
-    for _ in range(2):  # the first one chooses kernels and fills caches
-        started = time.perf_counter()
-        batch = next(passes, None)
-        if batch is not None:
-            seconds = (time.perf_counter() - started) / len(batch)
+    next(passes, None)  # the first one chooses kernels, fills caches and starts the readers
+    rows, started = 0, time.perf_counter()
+    for batch in islice(passes, MEASURED_BATCHES):
+        rows += len(batch)
+        if time.perf_counter() - started > MEASURED_SECONDS:
+            break
+    seconds = time.perf_counter() - started
     passes.close()
-    return seconds, max(0, peak() - before)
+    workspace = max(0, peak() - before)
+    if rows:
+        return seconds / rows, workspace
+    return _one_batch(recorder, dataset), workspace
+
+
+def _one_batch(recorder: Recorder, dataset: DataSet) -> float:
+    """Seconds for one input where one batch holds them all, taken once more now that all is warm."""
+    started = time.perf_counter()
+    batch = next(recorder.dry_run(dataset.train), ())
+    return (time.perf_counter() - started) / max(len(batch), 1)
 
 
 def _speed() -> float:

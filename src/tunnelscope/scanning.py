@@ -267,10 +267,10 @@ def _prepare(
     with clock.stage("load"):
         doubts = check_input_scale(recorder, sources, accept=accept_scale)
     with clock.stage("plan"):
-        sized = fit_to(make_plan(recorder, sources, settings, cached=cache, report=True), budget)
+        sized = make_plan(recorder, sources, settings, cached=cache, report=True, control=control)
+        sized = fit_to(sized, budget)
     announce(sized.describe())
     if beside is not None:
-        announce("--control: the untrained network takes as much time and disk again")
         beside = replace(beside, batch_size=sized.batch_size)
     recorder = replace(recorder, batch_size=sized.batch_size)
     return Work(sources, _roles(sources, id), recorder, sized, doubts, beside)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.blocks import BLOCK_ELEMENTS, row_blocks
 from tunnelscope.linalg.spectrum import check_features, column_means
 from tunnelscope.metrics.metric import Family, LayerRows, Metric
 
@@ -117,11 +117,11 @@ def _search(features: Tensor, points: Tensor, queries: Tensor, scale: float) -> 
 
 def _squared_distances(features: Tensor, rows: Tensor, candidates: Tensor, scale: float) -> Tensor:
     """Return ‖x_i - x_j‖² / scale² from differences in double precision, (rows, candidates)."""
-    step = max(1, 2**22 // (features.shape[1] * candidates.shape[1]))
+    step = max(1, BLOCK_ELEMENTS // (features.shape[1] * candidates.shape[1]))
     squares = []
     for own, others in zip(rows.split(step), candidates.split(step), strict=True):
         differences = features[own].double()[:, None] - features[others].double()
-        squares.append((differences / scale).square().sum(dim=2))
+        squares.append(differences.div_(scale).square_().sum(dim=2))
     return torch.cat(squares)
 
 

@@ -134,7 +134,7 @@ def _solve(
         return solution
     rows = coordinates.rows(features, torch.float64)
     precise = Regression(
-        rows - rows.mean(dim=0), regression.labels, regression.classes, regression.scale, settings.seed
+        rows.sub_(rows.mean(dim=0)), regression.labels, regression.classes, regression.scale, settings.seed
     )
     point, tolerance = solution.point.double(), settings.tolerance
     refined = solve(precise, coordinates, point, penalty, tolerance, Memory(), settings.most_evaluations)
