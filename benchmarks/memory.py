@@ -7,6 +7,13 @@ Linux only: the peak is counted by the kernel (`VmHWM`, reset before each measur
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # each row is a process of its own
+
+from benchmarks.harness import Row
 
 SHAPES = [
     (2_000, 1_000, 256, 10),
@@ -46,13 +53,104 @@ def measure(train: int, test: int, width: int, classes: int) -> None:
     print(f"| {shape} | {planned / 2**20:.0f} | {observed / 2**20:.0f} | {planned / observed:.2f} |")
 
 
+def fit(train: int, width: int, classes: int) -> None:
+    """Print the bytes that one exact probe takes at its peak beside its features, over these."""
+    import torch
+
+    from tunnelscope.memory import forget_peak, peak, resident
+    from tunnelscope.probes import fit_probe
+
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.arange(train) % classes
+    features = torch.randn(train, width, generator=draws)
+    features += 0.3 * torch.randn(classes, width, generator=draws)[labels]
+    fit_probe(features[:500], labels[:500])  # what is loaded on first use is no probe's
+    before = resident()
+    forget_peak()
+    fit_probe(features, labels)
+    print((peak() - before) / (4 * features.numel()))
+
+
+class Repeated:
+    """So many small images, made from a few: a data set that takes no memory."""
+
+    def __init__(self, count: int) -> None:
+        import torch
+
+        draws = torch.Generator().manual_seed(0)
+        self.count, self.images = count, torch.rand(512, 3, 8, 8, generator=draws)
+        self.labels = (self.images.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // 512).tolist()
+        self.targets = [self.labels[number % 512] for number in range(count)]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int):
+        return self.images[index % 512], self.targets[index]
+
+
+def whole_scan(images: int, budget: str) -> None:
+    """Print the peak of a scan of so many images at 28 layers, over the budget and the model's size."""
+    import torch
+    from torch.utils.data import Dataset
+
+    import tunnelscope as ts
+    from tunnelscope.memory import peak, read_size
+
+    class Images(Repeated, Dataset):
+        pass
+
+    torch.manual_seed(0)
+    blocks = [torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU())]
+    blocks += [torch.nn.Sequential(torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU()) for _ in range(27)]
+    network = torch.nn.Sequential(*blocks, torch.nn.Flatten(), torch.nn.Linear(2048, 10))
+    scan = ts.scan(
+        network,
+        id={"train": Images(images), "test": Images(2_000)},
+        memory=budget,
+        cache=False,
+        layers=r"^\d+$",
+    )
+    assert len(scan.run["layers"]) == 28, scan.run["layers"]
+    model = sum(parameter.numel() for parameter in network.parameters()) * 4
+    print(peak() / (read_size(budget) + model))
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Memory by the operating system's figure, each in a process of its own."""
+    sizes = [(20_000, 256, 10), (20_000, 256, 100)] if not quick else [(4_000, 64, 10)]
+    for size in sizes:
+        what = f"probe's memory over its features', {size[0]:,} × {size[1]}, {size[2]} classes"
+        yield Row(what, _ask("fit", *size), 3.0, "<=")
+    for shape in SHAPES[: 3 if quick else 8]:
+        planned, observed = (float(cell) for cell in _ask_line("layer", *shape).split("|")[2:4])
+        off = max(planned / observed, observed / planned)
+        what = f"plan against peak of a layer, {shape[0]:,} + {shape[1]:,} × {shape[2]:,}, {shape[3]} classes"
+        yield Row(what, off, 1.2, "<=", note=f"planned {planned:.0f} MB, observed {observed:.0f} MB")
+    images, budget = (2_000, "1.5GB") if quick else (100_000, "2GB")
+    what = f"scan's peak over --memory {budget} and model, {images:,} images × 28 layers"
+    yield Row(what, _ask("scan", images, budget), 1.0, "<=", note="512 images repeated, no cache")
+
+
+def _ask(*arguments: Any) -> float:
+    return float(_ask_line(*arguments))
+
+
+def _ask_line(*arguments: Any) -> str:
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(*map(int, sys.argv[1:]))
+    what, *arguments = sys.argv[1:] or ["table"]
+    if what == "layer":
+        measure(*map(int, arguments))
+    elif what == "fit":
+        fit(*map(int, arguments))
+    elif what == "scan":
+        whole_scan(int(arguments[0]), arguments[1])
     else:
-        print(
-            "| rows × width | planned, MB | observed, MB | planned / observed |\n|---|---|---|---|",
-            flush=True,
-        )
+        head = "| rows × width | planned, MB | observed, MB | planned / observed |\n|---|---|---|---|"
+        print(head, flush=True)
         for shape in SHAPES:
-            subprocess.run([sys.executable, __file__, *map(str, shape)], check=True)
+            print(_ask_line("layer", *shape), flush=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.eigen import eigen
 from tunnelscope.linalg.standardise import Standardisation
 from tunnelscope.randomness import named_generator
 
@@ -84,7 +85,7 @@ def whitened(features: Tensor, standardisation: Standardisation, seed: int) -> C
         # An orthonormal basis of the rows: unlike a Gram matrix, QR does not square the condition.
         span, triangle = torch.linalg.qr(standardisation.apply(features).T)
         covariance, sample = triangle @ triangle.T, features
-    variances, directions = torch.linalg.eigh(covariance / len(sample))
+    variances, directions = eigen(covariance / len(sample))
     variances = variances.clamp_min(0)
     mean = float(variances.mean())
     scale = (variances + DAMPING * mean).rsqrt() if mean > 0 else torch.ones_like(variances)
@@ -104,7 +105,7 @@ def _subspace(features: Tensor, standardisation: Standardisation, seed: int) -> 
         directions = rows.T @ (rows @ directions) / len(rows)
     directions = torch.linalg.qr(directions)[0]
     projected = rows @ directions
-    variances, turn = torch.linalg.eigh(projected.T @ projected / len(rows))
+    variances, turn = eigen(projected.T @ projected / len(rows))
     directions, variances = (directions @ turn).double(), variances.double().clamp_min(0)
     total = float(rows.square().sum(dtype=torch.float64)) / len(rows)
     rest = max(0.0, total - float(variances.sum())) / (width - SUBSPACE)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tunnelscope.errors import RequestError
 from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.eigen import eigen
 from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT
 from tunnelscope.probes.linear import LinearProbe
@@ -107,7 +108,7 @@ def _choose(
 ) -> tuple[float, Tensor, float]:
     """Return the penalty with the least squared error on held-out rows, which are right, cross-entropy."""
     covariance, cross = moments.centred()
-    variances, directions = torch.linalg.eigh(covariance)
+    variances, directions = eigen(covariance)
     variances, cross = variances.clamp_min(0)[:, None], directions.T @ cross
     rows = (scaling.apply(heldout.features) - moments.x / moments.count) @ directions
     targets = F.one_hot(heldout.labels, len(heldout.class_names)).double()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.errors import RequestError
+from tunnelscope.linalg.eigen import eigen
 from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.credits import map_credits, r2_credits
 from tunnelscope.probes.exact import ExactSettings, fit_exact
@@ -236,10 +237,10 @@ def _ridge_weights(x: Tensor, y: Tensor, penalties: "tuple[float, ...] | list[fl
     """Weights (d, t) at each penalty, of centred rows (n, d) and targets (n, t), from one decomposition."""
     count, width = x.shape
     if width <= count:
-        variances, directions = torch.linalg.eigh(x.T @ x / count)
+        variances, directions = eigen(x.T @ x / count)
         moment = directions.T @ (x.T @ y / count)
         return [directions @ (moment / (variances.clamp_min(0)[:, None] + one)) for one in penalties]
-    variances, directions = torch.linalg.eigh(x @ x.T / count)  # the optimum lies in the span of the rows
+    variances, directions = eigen(x @ x.T / count)  # the optimum lies in the span of the rows
     moment = directions.T @ y
     return [
         x.T @ (directions @ (moment / (variances.clamp_min(0)[:, None] + one))) / count for one in penalties
