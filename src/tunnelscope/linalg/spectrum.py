@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from tunnelscope.linalg.blocks import row_blocks
+from tunnelscope.linalg.inertia import count_above
 
 ROUNDING = 1e-14
 """Share of the largest eigenvalue up to which another is rounding and set to 0 (1e-7 in singular values)."""
 
 PRODUCT_ELEMENTS = 2**23  # of a block that is multiplied with itself, 64 MB: products gain from long blocks
 TILE = 1024
+
+WIDE = 512  # columns and rows from which counting eigenvalues pays
+LEAST_SHARE = 1e-10  # far above the rounding of a Gram matrix
 
 
 def covariance_spectrum(features: Tensor) -> Tensor:
@@ -47,6 +51,29 @@ def both_spectra(features: Tensor) -> tuple[Tensor, Tensor]:
     variances = _eigenvalues(gram) / max(len(features) - 1, 1)
     _add_mean_back(gram, features, mean)
     return variances, _eigenvalues(gram).sqrt()
+
+
+def count_variances_above(features: Tensor, share: float) -> int:
+    """Count the eigenvalues of `covariance_spectrum` above `share` times the largest.
+
+    Of wide features they are counted by one factorisation, without being computed: for 10,000 × 8,000 in
+    half the time.
+
+    Args:
+        features: (n, d), any real dtype, n ≥ 1.
+        share: from 0 to below 1.
+
+    Raises:
+        ValueError: as `covariance_spectrum`.
+    """
+    if min(features.shape) >= WIDE and share >= LEAST_SHARE and features.device.type == "cpu":
+        gram, _ = _centred_gram(features)
+        _fill_upper(gram)
+        count = count_above(gram, share)
+        if count is not None:
+            return count
+    variances = covariance_spectrum(features)
+    return int((variances > share * variances.max()).sum())
 
 
 def check_features(features: Tensor) -> None:
@@ -96,6 +123,11 @@ def _add_lower_product(gram: Tensor, block: Tensor) -> None:
     for start in range(0, len(gram), TILE):
         stop = min(start + TILE, len(gram))
         gram[start:stop, :stop].addmm_(block[start:stop], block[:stop].T)
+
+
+def _fill_upper(gram: Tensor) -> None:
+    for start in range(TILE, len(gram), TILE):
+        gram[:start, start : start + TILE] = gram[start : start + TILE, :start].T
 
 
 def _add_mean_back(gram: Tensor, features: Tensor, mean: Tensor) -> None:
