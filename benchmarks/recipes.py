@@ -19,10 +19,10 @@ from tunnelscope.probes.rows import Rows
 from tunnelscope.randomness import named_generator
 
 SIZES = [  # layers, width, classes, batch, rows, what the ratio must reach
-    (28, 64, 10, 128, 12_800, 8),
-    (28, 256, 10, 128, 12_800, 4),
-    (28, 256, 100, 128, 6_400, None),
-    (16, 512, 100, 128, 6_400, 1),
+    (28, 64, 10, 128, 6_400, 8),
+    (28, 256, 10, 128, 6_400, 4),
+    (28, 256, 100, 128, 3_840, None),
+    (16, 512, 100, 128, 3_840, 1),
     (16, 2_048, 100, 128, 2_560, 1),
 ]
 
@@ -30,7 +30,7 @@ SIZES = [  # layers, width, classes, batch, rows, what the ratio must reach
 def rows(quick: bool) -> Iterator[Row]:
     """The rows of this group."""
     for layers, width, classes, batch, count, bar in SIZES:
-        recipe = replace(HARUN2024, batch=batch, epochs=1)
+        recipe = replace(HARUN2024, batch=batch, epochs=1 if quick else 3)
         yield _row(layers, width, classes, count // 10 if quick else count, recipe, bar)
 
 
@@ -47,7 +47,7 @@ def _row(layers: int, width: int, classes: int, count: int, recipe: Recipe, bar:
     differ = max(abs(one - other) for one, other in right.values())
     told = f"weights differ by {apart:.0e}, training accuracy by {100 * differ:.2g} points at most"
     what = f"recipe {recipe.protocol}, {layers} × {width}, {classes} classes, batch {recipe.batch}"
-    note = f"{count:,} rows, one epoch; both sides train twice: without the held-out rows, then on all"
+    note = f"{count:,} rows, {recipe.epochs} epochs; both train twice: without the held-out rows, on all"
     return ratio_row(what, timing, "a loop a layer", "tunnelscope", bar, accuracy=told, note=note)
 
 

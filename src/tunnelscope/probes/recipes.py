@@ -78,9 +78,11 @@ def fit_recipes(
     fit, heldout = first.held_out(seed)
     for names in _stacks(rows, recipe):
         layers = [rows[name] for name in names]
-        judges = _probes(names, [one.take(fit) for one in layers], recipe, seed) if len(heldout) else []
-        tests = None if test is None else [test[name] for name in names]
-        fitted = _probes(names, layers, recipe, seed, tests)
+        stacked, read = _stacked(layers), None
+        if test is not None:
+            read = (_stacked([test[name] for name in names]), test[names[0]].labels)
+        judges = _probes(names, stacked, first, recipe, seed, among=fit) if len(heldout) else []
+        fitted = _probes(names, stacked, first, recipe, seed, test=read)
         for one, probe, judge in zip_longest(layers, fitted, judges):
             yield probe.layer, probe if judge is None else _judged(probe, judge, one.take(heldout))
 
@@ -107,25 +109,25 @@ def _stacks(rows: Mapping[str, Rows], recipe: Recipe) -> Iterator[list[str]]:
 
 def _probes(
     names: Sequence[str],
-    layers: Sequence[Rows],
+    features: Tensor,
+    rows: Rows,
     recipe: Recipe,
     seed: int,
-    test: Sequence[Rows] | None = None,
+    among: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
 ) -> list[LinearProbe]:
-    stacked = _stacked(layers)
-    labels, class_names = layers[0].labels, layers[0].class_names
-    watch = None if test is None else (_stacked(test), test[0].labels)
-    trained = train(stacked, labels, len(class_names), recipe, seed, watch)
-    width = stacked.shape[2]
+    """Train on features (n, layers, d) with the labels of `rows`; `among` and `test` as in `train`."""
+    trained = train(features, rows.labels, len(rows.class_names), recipe, seed, among, test)
+    width = features.shape[2]
     return [
         LinearProbe(
             weights=weights,
             bias=bias,
             mean=torch.zeros(width, dtype=torch.float64, device=weights.device),
             scale=torch.ones(width, dtype=torch.float64, device=weights.device),
-            class_names=class_names,
+            class_names=rows.class_names,
             protocol=recipe.protocol,
-            n_train=len(labels),
+            n_train=len(rows.labels) if among is None else len(among),
             seed=seed,
             layer=name,
             converged=bool(weights.isfinite().all() and bias.isfinite().all()),
@@ -148,6 +150,7 @@ def train(
     classes: int,
     recipe: Recipe,
     seed: int,
+    among: Tensor | None = None,
     test: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[float | None]]:
     """Train one linear layer on each of several equally wide layers, all with the same batches.
@@ -158,6 +161,7 @@ def train(
     Args:
         features: (n, layers, d), float32.
         labels: (n,).
+        among: numbers of the rows to train on; all without it.
         test: features (n_test, layers, d) and labels (n_test,), read after each epoch.
 
     Returns:
@@ -165,16 +169,17 @@ def train(
         accuracy any epoch reached on the test rows, None without them.
     """
     device, count = features.device, features.shape[1]
+    among = torch.arange(len(features)) if among is None else among
     start = (each.to(device) for each in initial(features.shape[2], classes, recipe, seed))
     weights, bias = (each.expand(count, *each.shape).contiguous() for each in start)
     optimiser = _optimiser(recipe, [weights, bias])
     smooth = recipe.label_smoothing
     targets = F.one_hot(labels, classes).float() * (1 - smooth) + smooth / classes
     draws = named_generator(seed, "probe batches")
-    gathered = features.new_empty(min(recipe.batch, len(features)), *features.shape[1:])
+    gathered = features.new_empty(min(recipe.batch, len(among)), *features.shape[1:])
     right = torch.zeros(count, dtype=torch.int64, device=device)
     for _ in range(recipe.epochs):
-        order = torch.randperm(len(features), generator=draws).to(device)
+        order = among[torch.randperm(len(among), generator=draws)].to(device)
         for batch in order.split(recipe.batch):
             inputs = torch.index_select(features, 0, batch, out=gathered[: len(batch)]).transpose(0, 1)
             residual = torch.softmax(torch.baddbmm(bias[:, :, None], weights, inputs.transpose(1, 2)), dim=1)
