@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from planted_features import rotation, with_spectrum
 
 from tunnelscope.linalg import spectrum
-from tunnelscope.linalg.inertia import count_above, largest_eigenvalue
+from tunnelscope.linalg.inertia import inertia, largest_eigenvector
 from tunnelscope.linalg.spectrum import count_variances_above, covariance_spectrum
 from tunnelscope.metrics import numerical_rank
 
@@ -22,39 +22,83 @@ from tunnelscope.metrics import numerical_rank
     ],
 )
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.99])
-def test_inertia_counts_what_numpy_counts(matrix, share):
-    matrix = matrix.double() @ matrix.double().T
-    values = np.linalg.eigvalsh(matrix.numpy())
-    assert count_above(matrix.clone(), share) == (values > share * values[-1]).sum()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inertia_counts_what_numpy_counts(matrix, share, dtype):
+    values = np.linalg.eigvalsh((matrix.double() @ matrix.double().T).numpy())
+    shifted = matrix.to(dtype) @ matrix.to(dtype).T - share * values[-1] * torch.eye(len(matrix), dtype=dtype)
+    found = inertia(shifted)
+    assert found.positive == (values > share * values[-1]).sum()
+    nearest = np.abs(values - share * values[-1]).min()
+    assert found.values[0].abs().item() == pytest.approx(nearest, rel=0.1)  # three steps
 
 
-def test_an_eigenvalue_at_the_bound_does_not_count():
-    assert count_above(torch.diag(torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)), 0.5) == 1
+def test_an_eigenvalue_of_exactly_zero_does_not_count():
+    assert inertia(torch.diag(torch.tensor([2.0, 0.0, -1.0]))).positive == 1
 
 
 def test_blocks_of_two_on_the_diagonal_count_by_their_own_eigenvalues():
     turn = rotation(60)
     values = torch.cat([torch.ones(20), torch.full((20,), 0.4), torch.full((20,), 0.1)]).double()
-    shifted = (turn * values) @ turn.T
-    _, pivots, _ = torch.linalg.ldl_factor_ex(shifted - 0.5 * torch.eye(60, dtype=torch.float64))
+    shifted = (turn * values) @ turn.T - 0.5 * torch.eye(60, dtype=torch.float64)
+    _, pivots, _ = torch.linalg.ldl_factor_ex(shifted)
     assert (pivots < 0).any()  # else this tests nothing
-    assert count_above(shifted, 0.5) == 20
+    assert inertia(shifted).positive == 20
+
+
+def test_inertia_finds_the_eigenvectors_nearest_to_zero():
+    turn, values = rotation(200), torch.linspace(-1, 1.0013, 200, dtype=torch.float64)
+    matrix = (turn * values) @ turn.T
+    found = inertia(matrix)
+    assert found.values[0].item() == pytest.approx(values[values.abs().argmin()].item(), rel=1e-3)
+    residual = matrix @ found.vectors[:, 0] - found.values[0] * found.vectors[:, 0]
+    assert residual.norm() < 1e-3
 
 
 @pytest.mark.parametrize("variances", [torch.logspace(0, -6, 150), torch.ones(150), torch.eye(150)[0]])
-def test_the_largest_eigenvalue_is_that_of_eigvalsh(variances):
+@pytest.mark.parametrize(("dtype", "exactness"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_the_largest_eigenvector_gives_the_largest_of_eigvalsh(variances, dtype, exactness):
     covariance = torch.cov(with_spectrum(variances, examples=200, width=180).T)
+    vector = largest_eigenvector(covariance.to(dtype))
+    assert vector is not None
     exact = torch.linalg.eigvalsh(covariance)[-1].item()
-    assert largest_eigenvalue(covariance) == pytest.approx(exact, rel=1e-12)
+    assert (vector.double() @ covariance @ vector.double()).item() == pytest.approx(exact, rel=exactness)
 
 
-def test_the_largest_eigenvalue_has_none_where_steps_end_too_soon(monkeypatch):
+def test_the_largest_eigenvector_is_none_where_steps_end_too_soon(monkeypatch):
     monkeypatch.setattr("tunnelscope.linalg.inertia.MOST_STEPS", 2)
     noise = torch.randn(400, 300, generator=torch.Generator().manual_seed(0))
-    assert largest_eigenvalue((noise.T @ noise).double()) is None
+    assert largest_eigenvector((noise.T @ noise).double()) is None
     monkeypatch.setattr(spectrum, "WIDE", 1)
     values = covariance_spectrum(noise)
     assert count_variances_above(noise, 0.1) == (values > 0.1 * values[0]).sum()  # by the spectrum then
+
+
+@pytest.mark.parametrize(
+    ("distance", "precisions"),
+    [(1e-2, [torch.float32]), (1e-6, [torch.float32, torch.float64])],
+)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_an_eigenvalue_too_near_for_single_precision_is_judged_in_double(
+    distance, precisions, side, monkeypatch
+):
+    variances = torch.logspace(0, -6, 100, dtype=torch.float64)
+    tolerance = 1e-3
+    variances[50] = tolerance * (1 + side * distance)
+    features = with_spectrum(variances, examples=300, width=150)
+    used = []
+    by_inertia = spectrum._count_by_inertia
+    monkeypatch.setattr(spectrum, "WIDE", 1)
+    monkeypatch.setattr(spectrum, "_count_by_inertia", lambda *a: used.append(a[-1]) or by_inertia(*a))
+    assert numerical_rank(features, tolerance) == (variances > tolerance).sum()
+    assert used == precisions
+
+
+def test_shares_far_below_single_precision_are_judged_in_double(monkeypatch):
+    variances = torch.logspace(0, -12, 90, dtype=torch.float64)
+    features = with_spectrum(variances, examples=200, width=120)
+    monkeypatch.setattr(spectrum, "WIDE", 1)
+    for tolerance in (1.1e-5, 1.1e-7, 1.1e-9):
+        assert numerical_rank(features, tolerance) == (variances > tolerance).sum()
 
 
 @st.composite
