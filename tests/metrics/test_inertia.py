@@ -101,6 +101,14 @@ def test_shares_far_below_single_precision_are_judged_in_double(monkeypatch):
         assert numerical_rank(features, tolerance) == (variances > tolerance).sum()
 
 
+def test_eigenvalues_of_zero_stay_below_a_share_that_single_precision_cannot_tell_from_it(monkeypatch):
+    # Repeated columns give eigenvalues that rounding leaves alone, and the nearest eight may be all of these.
+    monkeypatch.setattr(spectrum, "WIDE", 1)
+    for seed in range(300):
+        columns = torch.randn(53, 21, generator=torch.Generator().manual_seed(seed))
+        assert numerical_rank(torch.cat([columns, columns[:, :10]], dim=1), 1e-8) == 21
+
+
 @st.composite
 def awkward_features(draw):
     """Constant and repeated columns, few rows, nearly equal rows, scales over 8 orders, a far mean."""

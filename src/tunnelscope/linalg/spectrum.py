@@ -20,6 +20,7 @@ TILE = 1024
 
 WIDE = 512  # columns and rows from which counting eigenvalues pays
 SAFETY = 30  # times the rounding that was measured on eight eigenvalues
+SINGLE_SHARE = 1e-5  # below, single precision may lift an eigenvalue of 0 above the bound
 LEAST_SHARE = 1e-10  # far above the rounding of a Gram matrix
 
 
@@ -62,8 +63,8 @@ def count_variances_above(features: Tensor, share: float) -> int:
     Of wide features they are counted by one factorisation, without being computed (see `inertia`): for
     10,000 × 8,000 in a third of the time. It is done in single precision first. What rounding does there to
     the eigenvalues nearest to the bound is measured, by reading the same directions from the features in
-    double precision; where they lie no further from the bound than 30 times that, everything is done again in
-    double precision.
+    double precision. Where they lie no further from the bound than 30 times that, and for shares below 1e-5,
+    it is done in double precision.
 
     Args:
         features: (n, d), any real dtype, n ≥ 1.
@@ -74,7 +75,7 @@ def count_variances_above(features: Tensor, share: float) -> int:
     """
     check_features(features)
     if min(features.shape) >= WIDE and share >= LEAST_SHARE and features.device.type == "cpu":
-        for dtype in (torch.float32, torch.float64):
+        for dtype in (torch.float32, torch.float64) if share >= SINGLE_SHARE else (torch.float64,):
             count = _count_by_inertia(features, share, dtype)
             if count is not None:
                 return count
