@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import planted
 
+from tunnelscope.errors import RequestError
 from tunnelscope.probes import fit_probe, load_probe, probe
 from tunnelscope.probes import recipes as recipes_module
 from tunnelscope.probes.heldout import heldout_rows
@@ -181,3 +182,24 @@ def test_the_best_test_accuracy_is_saved_with_the_probe(tmp_path):
     fitted = fit_probe(layers["layer0"], labels, protocol="harun2024", test=(layers["layer0"], labels))
     fitted.save(tmp_path / "probe.safetensors")
     assert load_probe(tmp_path / "probe.safetensors").best_test_accuracy == fitted.best_test_accuracy > 0.5
+
+
+def test_groups_stay_together_in_the_held_out_rows_of_layers_side_by_side():
+    layers, labels = several([6, 6, 30], n=300)
+    groups = torch.arange(300) // 5
+    together = probe(layers, labels, protocol="harun2024", groups=groups)
+    fit, heldout = heldout_rows(labels, 0, groups=groups)
+    assert not set(groups[fit].tolist()) & set(groups[heldout].tolist())
+    for name, features in layers.items():
+        judge = plain_loop(features[fit], labels[fit], 4, "harun2024", 0)
+        right = judge(features[heldout]).argmax(dim=1) == labels[heldout]
+        assert len(together[name].heldout_right) == len(heldout)
+        assert (together[name].heldout_right == right).double().mean() > 0.95
+
+
+@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+def test_a_penalty_is_refused_for_several_layers_as_for_one(recipe):
+    layers, labels = several([6, 6])
+    for features in (layers, layers["layer0"]):
+        with pytest.raises(RequestError, match=f"protocol {recipe}/v1 has no penalty"):
+            probe(features, labels, protocol=recipe, penalty=1.0)
