@@ -471,3 +471,23 @@ def test_the_penalty_can_be_given(tmp_path, run, refused):
     assert json.loads(out)["best_layer"]["a"]["layer"] == "clear"  # the held-out rows say so, not the last
     assert "has no penalty" in refused("a.npz", "--penalty", 1, "--probe", "knn")
     assert "penalty 0 is not above 0" in refused("a.npz", "--penalty", 0)
+
+
+@pytest.mark.parametrize(("protocol", "is_recipe"), [("harun2024", True), ("ridge", False)])
+def test_a_recipe_tells_its_best_epoch_beside_the_last_one(protocol, is_recipe, tmp_path):
+    features, labels = planted(spread=1.5)
+    scan = ts.scan_features(id=(features, labels), probe=protocol, out=tmp_path / "run")
+    table = scan.table()
+    last = table.query("quantity == 'probe_accuracy'").set_index("layer")["value"]
+    best = table.query("quantity == 'best_test_accuracy'").set_index("layer")
+    told = {one["layer"]: one["best_test_accuracy"] for one in scan.json()["probes"]}
+    assert set(last.index) == {"clear", "noise"} == set(told)
+    if not is_recipe:
+        assert best.empty
+        assert set(told.values()) == {None}
+        return
+    assert set(best["protocol"]) == {"harun2024/v1, best epoch on test"}
+    assert (best["value"] >= last[best.index]).all()
+    assert told == best["value"].to_dict()
+    fitted = {probe.layer: probe for probe in ts.load(tmp_path / "run").probes.values()}
+    assert {name: probe.best_test_accuracy for name, probe in fitted.items()} == told

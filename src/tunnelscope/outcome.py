@@ -96,6 +96,7 @@ def measure_layer(
         layer=layer,
         task=task,
         groups=groups,
+        test=test,
     ).scored(*test)
     credits = fitted.credits(*test)
     give_back()

@@ -115,6 +115,9 @@ def _probe_rows(found: Findings, subject: Subject) -> list[dict]:
         if score_name == "accuracy":
             rows.append(on_test | {"quantity": "balanced_accuracy", "value": fitted.balanced_accuracy})
             rows.append(on_test | {"quantity": "probe_loss", "value": fitted.loss})
+        if fitted.best_test_accuracy is not None:
+            paper = {"value": fitted.best_test_accuracy, "protocol": f"{fitted.protocol}, best epoch on test"}
+            rows.append(on_test | {"quantity": "best_test_accuracy"} | paper)
         if fitted.penalty is not None:
             rows.append(place | {"split": "train", "quantity": "probe_penalty", "value": fitted.penalty})
         heldout = place | {"split": "heldout"}

@@ -367,6 +367,7 @@ def _probe(found: Findings, name: str, seed: int) -> dict[str, Any]:
         "high": fitted.high,
         "balanced_accuracy": fitted.balanced_accuracy,
         "heldout_accuracy": fitted.heldout_accuracy,
+        "best_test_accuracy": fitted.best_test_accuracy,
         "loss": fitted.loss,
         "n_train": fitted.n_train,
         "n_test": fitted.n_test,

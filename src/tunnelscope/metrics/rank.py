@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.spectrum import both_spectra, covariance_spectrum, singular_values
+from tunnelscope.linalg.spectrum import (
+    both_spectra,
+    count_variances_above,
+    covariance_spectrum,
+    singular_values,
+)
 from tunnelscope.metrics.metric import Family, LayerRows, Metric
 
 
@@ -28,8 +33,10 @@ def numerical_rank(spectrum_or_features: Tensor, tolerance: float = 1e-3) -> int
         raise ValueError(
             f"tolerance is a share of the largest eigenvalue, from 0 to below 1; got {tolerance}"
         )
-    variances = _variances(spectrum_or_features)
-    return int((variances > tolerance * variances.max()).sum())
+    given = spectrum_or_features
+    if given.ndim != 1:
+        return count_variances_above(given, tolerance)
+    return int((given > tolerance * given.max()).sum())
 
 
 def effective_rank(spectrum_or_features: Tensor) -> float:

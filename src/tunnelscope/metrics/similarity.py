@@ -10,8 +10,12 @@ from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.linalg.spectrum import check_features, column_means
 from tunnelscope.metrics.metric import Family, Metric
 
-SMALL_WORK = 2e10
-"""Multiply-adds up to which products are made in double precision: a second or less."""
+SMALL_WORK = 1e9
+"""Multiply-adds up to which products are made in double precision: they take no time."""
+
+CANCELLATION = 0.05
+"""HSIC₁ of a layer with itself, as a share of the sums it is the difference of, below which rounding in
+single precision could pass 1e-6; products are then made in double precision."""
 
 PRODUCT_ROWS = 2048
 GRAM_ELEMENTS = 2**25
@@ -28,7 +32,8 @@ def unbiased_cka(features: Sequence[Tensor]) -> Tensor:
     Where the layers are wider than there are rows, tr K̃L̃ is summed over blocks of Gram matrices instead,
     by the count of operations.
 
-    Large products are made in float32 and added up in float64; errors stay below 1e-5.
+    Large products are made in float32 and added up in float64, and again in float64 where sums cancel (a few
+    rows far from all others): errors stay below 1e-6.
 
     Args:
         features: one (n, d) matrix per layer, the same n ≥ 4 rows in all; widths may differ.
@@ -45,39 +50,47 @@ def unbiased_cka(features: Sequence[Tensor]) -> Tensor:
     widths = [layer.shape[1] for layer in features]
     by_features = n * sum(widths) ** 2 / 2
     by_grams = n**2 * (sum(widths) + len(widths) ** 2)
-    dtype = torch.float64 if min(by_features, by_grams) <= SMALL_WORK else torch.float32
-    layers = [_Layer(layer, dtype) for layer in features]
-    squared_lengths = torch.stack([layer.squared_lengths() for layer in layers])  # (L, n)
     by_width = by_features <= by_grams
-    traces = _traces_by_features(layers, squared_lengths) if by_width else _traces_by_grams(layers)
-    return _normalised(traces, squared_lengths, torch.finfo(dtype).eps)
+    small = min(by_features, by_grams) <= SMALL_WORK
+    cka = torch.empty(0)
+    for dtype in (torch.float64,) if small else (torch.float32, torch.float64):
+        layers = [_Layer(layer, dtype) for layer in features]
+        squared_lengths = torch.stack([layer.squared_lengths for layer in layers])  # (L, n)
+        traces = _traces_by_features(layers, squared_lengths) if by_width else _traces_by_grams(layers)
+        cka, kept = _normalised(traces, squared_lengths, torch.finfo(dtype).eps)
+        if kept > CANCELLATION:
+            break
+    return cka
 
 
 class _Layer:
-    """One layer's features, given out centred, with mean squared length 1, in the dtype of the products."""
+    """One layer's features, given out centred, with mean squared length 1, in the dtype of the products.
+
+    Attributes:
+        squared_lengths: of the rows given out, (n,) float64.
+    """
 
     def __init__(self, features: Tensor, dtype: torch.dtype):
         self.features, self.dtype = features, dtype
         self.origin, self.shift = column_means(features)
-        squares = sum(self._centred(rows).square().sum().item() for rows in row_blocks(*features.shape))
-        self.scale = math.sqrt(len(features) / squares) if squares > 0 else 1.0
+        blocks = row_blocks(*features.shape)
+        squares = torch.cat([self._centred(rows).square_().sum(dim=1) for rows in blocks])
+        mean = squares.mean().item()
+        self.scale = 1 / math.sqrt(mean) if mean > 0 else 1.0
+        self.squared_lengths = squares * self.scale**2
 
     def rows(self, rows: slice) -> Tensor:
         return self._centred(rows).mul_(self.scale).to(self.dtype)
 
-    def all_rows(self) -> Tensor:
-        out = torch.empty(self.features.shape, dtype=self.dtype, device=self.features.device)
+    def all_rows(self, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            out = torch.empty(self.features.shape, dtype=self.dtype, device=self.features.device)
         for rows in row_blocks(*self.features.shape):
             out[rows] = self.rows(rows)
         return out
 
-    def squared_lengths(self) -> Tensor:
-        return torch.cat(
-            [self.rows(rows).double().square().sum(dim=1) for rows in row_blocks(*self.features.shape)]
-        )
-
     def _centred(self, rows: slice) -> Tensor:
-        return self.features[rows].double() - self.origin - self.shift
+        return (self.features[rows].double() - self.origin).sub_(self.shift)
 
 
 def _check_layers(features: Sequence[Tensor]) -> int:
@@ -96,8 +109,11 @@ def _check_layers(features: Sequence[Tensor]) -> int:
 
 def _traces_by_features(layers: Sequence[_Layer], squared_lengths: Tensor) -> Tensor:
     """Return tr K̃L̃ of all pairs as ‖XᵀY‖_F² - k·l, (L, L) float64."""
-    side_by_side = torch.cat([layer.all_rows() for layer in layers], dim=1)  # (n, Σd)
     widths = [layer.features.shape[1] for layer in layers]
+    first = layers[0].features
+    side_by_side = torch.empty(len(first), sum(widths), dtype=layers[0].dtype, device=first.device)
+    for layer, columns in zip(layers, side_by_side.split(widths, dim=1), strict=True):
+        layer.all_rows(out=columns)
     norms = torch.zeros(len(layers), len(layers), dtype=torch.float64, device=side_by_side.device)
     start = 0
     for index, width in enumerate(widths):
@@ -129,8 +145,11 @@ def _traces_by_grams(layers: Sequence[_Layer]) -> Tensor:
     return traces
 
 
-def _normalised(traces: Tensor, squared_lengths: Tensor, rounding: float) -> Tensor:
-    """Return CKA from tr K̃L̃ (L, L) and k (L, n); the factor 1/(n(n-3)) cancels."""
+def _normalised(traces: Tensor, squared_lengths: Tensor, rounding: float) -> tuple[Tensor, float]:
+    """Return CKA from tr K̃L̃ (L, L) and k (L, n); the factor 1/(n(n-3)) cancels.
+
+    With it the least share that is left of any layer's sums when they cancel; constant layers do not count.
+    """
     n = squared_lengths.shape[1]
     sums = squared_lengths.sum(dim=1)
     hsic = (
@@ -140,9 +159,12 @@ def _normalised(traces: Tensor, squared_lengths: Tensor, rounding: float) -> Ten
     )
     own = hsic.diagonal()
     summands = traces.diagonal() + squared_lengths.square().sum(dim=1)
+    shares = own / summands.clamp_min(torch.finfo(torch.float64).tiny)
     own = torch.where(own > 256 * rounding * summands, own, torch.nan)
     cka = (hsic / torch.outer(own, own).sqrt()).clamp(-1, 1)
-    return cka.fill_diagonal_(1).where(~own.isnan()[:, None] & ~own.isnan(), torch.nan)
+    cka = cka.fill_diagonal_(1).where(~own.isnan()[:, None] & ~own.isnan(), torch.nan)
+    varying = summands > 0
+    return cka, shares[varying].min().item() if varying.any() else 1.0
 
 
 FAMILY = Family(

@@ -49,6 +49,8 @@ class Probe:
         heldout_right: whether each held-out training row is predicted right by a fit without these rows,
             (rows held out,), bool; None when no fit was made without them.
         heldout_loss: mean cross-entropy of these predictions, None where there is none.
+        best_test_accuracy: the best accuracy that any epoch of a paper's recipe reached on the test rows: it
+            is chosen on them, so above what the layer gives; None for other protocols, or without test rows.
         accuracy, low, high, balanced_accuracy, loss, n_test: as in `Scores`, None until scored.
     """
 
@@ -63,6 +65,7 @@ class Probe:
     converged: bool = True
     heldout_right: Tensor | None = field(default=None, repr=False)
     heldout_loss: float | None = None
+    best_test_accuracy: float | None = None
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None

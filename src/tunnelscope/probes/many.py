@@ -1,6 +1,6 @@
 """Probes on all layers at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 from tunnelscope.errors import RequestError
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.protocols import fit_probe
+from tunnelscope.probes.protocols import RECIPES, fit_probe, fit_recipe_probes, protocol_name
 from tunnelscope.probes.targets import TargetProbe
 from tunnelscope.tasks import CLASSIFICATION
 
@@ -78,7 +78,7 @@ def probe(
             training and test rows show.
         groups: what each training row belongs to (a patient, a video), (n,), whole numbers; the rows held out
             to choose a penalty keep groups together.
-        progress: called with a layer's name and its probe when it is done.
+        progress: called with a layer's name and its probe when it is done (the recipes do several at once).
 
     Returns:
         layer name → probe, in the order of `features`; one probe for the features of one layer.
@@ -97,27 +97,37 @@ def probe(
             if name not in test_layers:
                 raise RequestError(f"the test features lack layer {name!r}; record the same layers for both")
     classes = None if class_names is not None else _classes(labels, None if test is None else test[1])
+    read = None if test is None or test_layers is None else (test_layers, test[1])
+    about = {"protocol": protocol, "classes": classes, "class_names": class_names, "seed": seed}
+    about |= {"task": task, "groups": groups}
     probes: dict[str, AnyProbe] = {}
-    for name, layer_features in layers.items():
-        fitted = fit_probe(
-            layer_features,
-            labels,
-            protocol=protocol,
-            classes=classes,
-            class_names=class_names,
-            tolerance=tolerance,
-            penalty=penalty,
-            seed=seed,
-            layer=name,
-            task=task,
-            groups=groups,
-        )
-        if test is not None and test_layers is not None:
-            fitted = fitted.scored(test_layers[name], test[1])
-        probes[name] = fitted
+    for name, fitted in _fitted(layers, labels, read, tolerance, penalty, about):
+        probes[name] = fitted if read is None else fitted.scored(read[0][name], read[1])
         if progress is not None:
-            progress(name, fitted)
-    return probes[""] if single else probes
+            progress(name, probes[name])
+    return probes[""] if single else {name: probes[name] for name in layers}
+
+
+def _fitted(
+    layers: Mapping[str, Any],
+    labels: Any,
+    test: tuple[Mapping[str, Any], Any] | None,
+    tolerance: float,
+    penalty: float | None,
+    about: dict[str, Any],
+) -> Iterator[tuple[str, AnyProbe]]:
+    """Yield layers and probes as they are done: the papers' recipes side by side, others one by one."""
+    is_recipe = about["task"] == CLASSIFICATION and protocol_name(about["protocol"]) in RECIPES
+    if is_recipe and len(layers) > 1:
+        told = {key: value for key, value in about.items() if key != "task"}
+        yield from fit_recipe_probes(layers, labels, penalty=penalty, test=test, **told)
+        return
+    for name, layer in layers.items():
+        read = None if test is None else (test[0][name], test[1])
+        yield (
+            name,
+            fit_probe(layer, labels, tolerance=tolerance, penalty=penalty, layer=name, test=read, **about),
+        )
 
 
 def _classes(labels: Any, test_labels: Any) -> int | None:

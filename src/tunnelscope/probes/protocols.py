@@ -1,6 +1,6 @@
 """The protocols a probe can be fitted by, each under a fixed name; a changed default is a new name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,9 @@ from tunnelscope.linalg.threads import threads_for
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.knn import KnnProbe, fit_knn
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, fit_recipe
+from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, Recipe, fit_recipe, fit_recipes
 from tunnelscope.probes.ridge import fit_ridge
-from tunnelscope.probes.rows import Rows, training_rows
+from tunnelscope.probes.rows import Rows, scoring_rows, training_rows
 from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_regression
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
@@ -27,11 +27,13 @@ class FitSettings:
         tolerance: certified relative gap, for `exact`.
         penalty: for `exact` and `ridge`; None: chosen on held-out rows.
         seed: of all draws.
+        test: rows that a paper's recipe reads after each epoch, for `best_test_accuracy`.
     """
 
     tolerance: float = 1e-3
     penalty: float | None = None
     seed: int = 0
+    test: Rows | None = None
 
 
 def check_penalty(protocol: str, penalty: float | None) -> None:
@@ -57,12 +59,11 @@ def _knn(rows: Rows, settings: FitSettings, layer: str) -> KnnProbe:
     return fit_knn(rows, settings.seed, layer)
 
 
-def _masarczyk2023(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    return fit_recipe(rows, MASARCZYK2023, settings.seed, layer)
+def _recipe(recipe: Recipe) -> "Fit":
+    def fit(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
+        return fit_recipe(rows, recipe, settings.seed, layer, settings.test)
 
-
-def _harun2024(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    return fit_recipe(rows, HARUN2024, settings.seed, layer)
+    return fit
 
 
 def task_protocol(name: str, task: str) -> str:
@@ -81,7 +82,8 @@ def task_protocol(name: str, task: str) -> str:
 
 
 Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]
-_FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, _masarczyk2023, _harun2024)  # in the order of the names
+_FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, _recipe(MASARCZYK2023), _recipe(HARUN2024))  # as the names
+RECIPES = {recipe.protocol: recipe for recipe in (MASARCZYK2023, HARUN2024)}
 PROTOCOLS: dict[str, Fit] = dict(zip(PROTOCOL_NAMES, _FITS, strict=True))
 
 
@@ -106,6 +108,7 @@ def fit_probe(
     layer: str = "",
     task: str = CLASSIFICATION,
     groups: Any = None,
+    test: tuple[Any, Any] | None = None,
 ) -> LinearProbe | KnnProbe | TargetProbe:
     """Fit one probe on training rows.
 
@@ -119,6 +122,8 @@ def fit_probe(
         task: "classification", "regression" (numbers) or "multi-label" (0 and 1, (n, labels)).
         groups: what each row belongs to (a patient, a video), (n,), whole numbers: rows of one group are all
             held out, or none is. None: each row stands alone.
+        test: test rows, features and labels. Only the papers' recipes read them, for `best_test_accuracy`;
+            `Probe.scored` fills in all other numbers.
 
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
@@ -131,7 +136,52 @@ def fit_probe(
         if task == REGRESSION:
             return fit_ridge_regression(features, labels, groups=groups, **told)
         return fit_one_vs_rest(features, labels, tolerance=tolerance, groups=groups, **told)
-    fit = PROTOCOLS[name]
     rows = training_rows(features, labels, classes, class_names, layer, groups)
+    read = None
+    if test is not None and name in RECIPES:
+        read = scoring_rows(*test, rows.features.shape[1], rows.class_names, layer)
     with threads_for(rows.features.numel() * len(rows.class_names)):
-        return fit(rows, FitSettings(tolerance, penalty, seed), layer)
+        return PROTOCOLS[name](rows, FitSettings(tolerance, penalty, seed, read), layer)
+
+
+def fit_recipe_probes(
+    features: Mapping[str, Any],
+    labels: Any,
+    *,
+    protocol: str,
+    classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    penalty: float | None = None,
+    seed: int = 0,
+    groups: Any = None,
+    test: tuple[Mapping[str, Any], Any] | None = None,
+) -> Iterator[tuple[str, LinearProbe]]:
+    """Fit probes of a paper's recipe on several layers, those of equal width side by side.
+
+    Args:
+        features: layer → (n, d).
+        labels, classes, class_names, seed, groups: as in `fit_probe`.
+        protocol: a name of `RECIPES`, full or short.
+        penalty: refused, as in `fit_probe`.
+        test: layer → test features, and their labels; as in `fit_probe`.
+
+    Yields:
+        layer and probe, as `fit_probe` gives it, in the order in which they are done.
+
+    Raises:
+        RequestError: rows that cannot be fitted, before anything is.
+    """
+    recipe = RECIPES[protocol_name(protocol)]
+    check_penalty(recipe.protocol, penalty)
+    rows = {
+        name: training_rows(layer, labels, classes, class_names, name, groups)
+        for name, layer in features.items()
+    }
+    read = None
+    if test is not None:
+        read = {
+            name: scoring_rows(test[0][name], test[1], one.features.shape[1], one.class_names, name)
+            for name, one in rows.items()
+        }
+    with threads_for(max(one.features.numel() * len(one.class_names) for one in rows.values())):
+        yield from fit_recipes(rows, recipe, seed, read)
