@@ -33,7 +33,7 @@ TITLES = {
     "demo": "The demo: an MLP trained on half of the digits",
     "resnet56": "A CIFAR-10 ResNet-56 on CIFAR-10, CIFAR-100 and traffic signs",
     "mobilenet": "An ImageNet MobileNetV2 on one's own photos, its training data not at hand",
-    "minilm": "A MiniLM sentence encoder on questions and on customers' intents",
+    "minilm": "A MiniLM sentence encoder on four sets of texts",
 }
 
 
