@@ -27,7 +27,7 @@ from tunnelscope.cli import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-FEW = {"classes": "0-4", "per_class": "2"}  # what a command reads of a set that is not a planted one
+FEW = {"classes": "0-1", "per_class": "3"}  # what a command reads of a set that is not a planted one
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ON_THE_HUB = re.compile(r"(timm|torchvision):")
 
