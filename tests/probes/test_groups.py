@@ -71,8 +71,8 @@ def test_rows_that_are_alike_do_not_judge_each_other():
             fit_probe(features, labels, protocol=protocol, groups=one, tolerance=1e-2)
             for one in (None, groups)
         )
-        known = choice_scores(features, labels, alone).accuracy
-        new = choice_scores(features, labels, whole, groups).accuracy
+        known = choice_scores(features, labels, alone).score
+        new = choice_scores(features, labels, whole, groups).score
         assert new < 0.75, protocol  # the labels are drawn at random: a new patient's is at chance
         if protocol in ("exact", "knn"):
             assert known > new + 0.2, protocol

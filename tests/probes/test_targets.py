@@ -193,3 +193,23 @@ def test_penalties_and_rows_are_checked():
         fit_ridge_regression(features, numbers, penalty=-1)
     with pytest.raises(RequestError, match="2 rows are too few to hold some out"):
         fit_ridge_regression(features[:2], numbers[:2])
+
+
+def test_a_label_of_one_row_is_chosen_by_though_the_part_without_it_teaches_nothing():
+    features, _, _ = planted(rows=60)
+    labels = torch.zeros(60, 1, dtype=torch.int64)
+    labels[3] = 1
+    choice = choice_scores(features, labels, fit_one_vs_rest(features, labels, penalty=0.1))
+    assert len(choice.rows) == 60
+    assert choice.score is not None
+    assert 0 < choice.score < 1
+
+
+@pytest.mark.parametrize("fit", [fit_ridge_regression, fit_one_vs_rest])
+def test_one_group_and_a_given_penalty_leave_nothing_to_choose_by(fit):
+    features, numbers, labels = planted(rows=60)
+    groups = torch.zeros(60, dtype=torch.int64)
+    targets = numbers if fit is fit_ridge_regression else labels
+    choice = choice_scores(features, targets, fit(features, targets, penalty=0.1, groups=groups), groups)
+    assert choice.score is None
+    assert len(choice.rows) == 0

@@ -91,6 +91,8 @@ def _target_choice(
     else:
         parts = stratified_parts(rows, fitted.seed, groups=groups)
         held = [(parts == part).nonzero().flatten() for part in range(int(parts.max()) + 1)]
+    if not sum(map(len, held)):  # a single group, and a penalty that was given
+        return ChoiceScores(features.new_zeros(0).double(), None, torch.zeros(0, dtype=torch.int64))
     predictions = []
     for judged in held:
         is_fitted = ~_mask(judged, len(rows))

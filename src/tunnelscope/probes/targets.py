@@ -176,13 +176,26 @@ def fit_one_vs_rest(
     """
     where = f"layer {layer!r}: " if layer else ""
     features, labels = finite_features(features, where), _zeros_and_ones(labels, len(features), where)
-    varying = [c for c in range(labels.shape[1]) if 0 < int(labels[:, c].sum()) < len(labels)]
-    if not varying:
+    if not _varying(labels):
         raise RequestError(f"{where}each label is the same in all {len(labels)} training rows")
+    return _one_vs_rest(features, labels, tolerance, penalty, seed, layer, names, groups)
+
+
+def _one_vs_rest(
+    features: Tensor,
+    labels: Tensor,
+    tolerance: float,
+    penalty: float | Tensor | None,
+    seed: int,
+    layer: str,
+    names: tuple[str, ...],
+    groups: Tensor | None = None,
+) -> TargetProbe:
+    """The same on checked rows, of which none need vary."""
     weights = features.new_zeros(labels.shape[1], features.shape[1]).double()
     bias, chosen = weights.new_zeros(len(weights)), weights.new_full((len(weights),), float("nan"))
     gaps = []
-    for label in varying:
+    for label in _varying(labels):
         given = float(penalty[label]) if isinstance(penalty, Tensor) else penalty
         given = None if given is None or math.isnan(given) else given
         rows = training_rows(features, labels[:, label], 2, None, layer, groups)
@@ -203,19 +216,25 @@ def fit_one_vs_rest(
         seed=seed,
         layer=layer,
         tolerance=tolerance,
-        gap=max(gaps),
-        converged=max(gaps) <= tolerance,
+        gap=max(gaps, default=0.0),
+        converged=max(gaps, default=0.0) <= tolerance,
         penalties=chosen,
         score_name=MAP,
     )
 
 
 def refit(fitted: TargetProbe, features: Tensor, labels: Tensor, tolerance: float) -> TargetProbe:
-    """Fit the same on other rows, at the same penalties."""
-    told = {"seed": fitted.seed, "layer": fitted.layer, "names": fitted.class_names}
+    """Fit the same on other rows, at the same penalties; labels may all be constant in a part of the rows."""
+    seed, layer, names = fitted.seed, fitted.layer, fitted.class_names
     if fitted.score_name == R2:
-        return fit_ridge_regression(features, labels, penalty=fitted.penalty, **told)
-    return fit_one_vs_rest(features, labels, tolerance=tolerance, penalty=fitted.penalties, **told)
+        return fit_ridge_regression(
+            features, labels, penalty=fitted.penalty, seed=seed, layer=layer, names=names
+        )
+    return _one_vs_rest(features, labels, tolerance, fitted.penalties, seed, layer, names)
+
+
+def _varying(labels: Tensor) -> list[int]:
+    return [c for c in range(labels.shape[1]) if 0 < int(labels[:, c].sum()) < len(labels)]
 
 
 def _choose_penalty(x: Tensor, y: Tensor, seed: int, where: str, groups: Tensor | None) -> float:
