@@ -342,7 +342,8 @@ def told(dataset: DataSet) -> list[str]:
     is_told = dataset.source == dataset.key or dataset.source.startswith("(")  # a hub id, or arrays
     source = "" if is_told else f", from {dataset.source}"
     many = {CLASSIFICATION: "classes", REGRESSION: "targets", MULTI_LABEL: "labels"}[dataset.task]
-    size = f"{rows}, {len(dataset.class_names)} {many}{source}"
+    count = len(dataset.class_names)
+    size = f"{rows}, {count} {many if count > 1 else many[:-1]}{source}"
     return [f"{dataset.key}: {line}" for line in (size, *dataset.notes)]
 
 

@@ -20,7 +20,7 @@ from tunnelscope.randomness import numpy_generator
 from tunnelscope.results import make_table, plain
 from tunnelscope.rows import control_rows, pooled_rows, table_rows
 from tunnelscope.subject import INPUT, Subject
-from tunnelscope.tasks import CLASSIFICATION, SCORE_TITLES, score_title
+from tunnelscope.tasks import CLASSIFICATION, SCORE_TITLES, score_title, score_words
 from tunnelscope.verdict import next_step, verdict
 
 if TYPE_CHECKING:
@@ -184,10 +184,11 @@ def _tunnel(
         }
     reading |= {"length": None, "share": None, "extractor_share": None}
     if own is None:
-        reading["reason"] = "no ID set was given (--id), so there is no accuracy on the network's own data"
+        reading["reason"] = "no ID set was given (--id), so nothing is read on the network's own data"
     elif own.scores[-1] <= 0:
         reading["reason"] = (
-            f"the last layer's probe on {own.dataset.key} has R² {own.scores[-1]:.2f}, not above 0"
+            f"the last layer's probe on {own.dataset.key} has {score_words(own.score_name, own.scores[-1])}, "
+            "not above 0"
         )
     else:
         for percent in (95, 98):

@@ -43,6 +43,13 @@ def write_data(data: Path) -> None:
         texts = {"text": [f"what is {label}?" for label in TRAIN], "label": [f"c{label}" for label in TRAIN]}
         pq.write_table(pa.table(texts), data / "questions" / f"{split}-00000-of-00001.parquet")
     patients = {"patient": pa.array([f"p{row // 2}" for row in range(24)])}
+    measured = {
+        "age": pa.array([20 + row for row in range(24)]),
+        "weight": pa.array([50 + row / 2 for row in range(24)]),
+        "is_wet": pa.array([row % 2 == 0 for row in range(24)]),
+        "is_red": pa.array([row % 3 == 0 for row in range(24)]),
+    }
+    write_parquet(data / "scans.parquet", TRAIN * 2, names=NAMES, extra=measured)
     write_parquet(data / "grouped.parquet", TRAIN * 2, names=NAMES, extra=patients)
 
 

@@ -86,7 +86,7 @@ def test_credits_have_scikit_learns_score_as_their_mean(seed, rows, columns, lev
     draws = np.random.default_rng(seed)
     scores = draws.integers(0, levels, (rows, columns)).astype(float)  # with ties
     labels = draws.integers(0, 2, (rows, columns))
-    labels[0] = 1
+    labels[0], labels[1] = 1, 0
     expected = np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in range(columns)])
     assert score(map_credits(scores, labels)) == pytest.approx(expected, abs=1e-12)
     targets = draws.normal(size=(rows, columns)) + 1e4
@@ -101,7 +101,7 @@ def test_credits_are_the_derivatives_by_the_weights_of_rows(seed, rows, levels):
     draws = np.random.default_rng(seed)
     scores = draws.integers(0, levels, (rows, 1)).astype(float)
     labels = draws.integers(0, 2, (rows, 1))
-    labels[0] = 1
+    labels[0], labels[1] = 1, 0
     targets = draws.normal(size=(rows, 1)) + 3
 
     def by_weights(scored):
@@ -139,6 +139,7 @@ def test_intervals_are_those_of_a_bootstrap_of_the_rows():
 def test_what_has_no_score_is_not_a_number():
     assert np.isnan(r2_credits(np.zeros((5, 1)), np.full((5, 1), 3.0))).all()
     assert np.isnan(map_credits(np.zeros((5, 1)), np.zeros((5, 1)))).all()
+    assert np.isnan(map_credits(np.zeros((5, 1)), np.ones((5, 1)))).all()
     both = np.stack([np.arange(5.0), np.full(5, 3.0)], axis=1)
     assert score(r2_credits(both, both)) == 1
     features, numbers, _ = planted()

@@ -7,7 +7,7 @@ from synthetic_results import synthetic_results, with_control
 from tunnelscope.report.comparison import by_run
 from tunnelscope.report.figures import build_figures
 from tunnelscope.report.layer_table import accuracy_columns
-from tunnelscope.report.tidy import accuracies, ranks, shared_frame, similarities
+from tunnelscope.report.tidy import accuracies, ranks, scores_by_layer, shared_frame, similarities
 
 
 def test_the_reports_numbers_are_the_networks_own():
@@ -37,6 +37,6 @@ def test_every_figure_but_cka_has_the_untrained_line():
 def test_a_comparison_reads_the_networks_own_rows():
     table, run = synthetic_results(["a", "b"])
     both, controlled = with_control(table, run)
-    compared = by_run({"x": both, "y": table}, {"x": controlled, "y": run}, "probe_accuracy")
+    compared = by_run({"x": both, "y": table}, {"x": controlled, "y": run}, scores_by_layer)
     x, y = (compared[compared["run"] == label].drop(columns="run") for label in "xy")
     pd.testing.assert_frame_equal(x.reset_index(drop=True), y.reset_index(drop=True))

@@ -98,7 +98,7 @@ def _label_warnings(
     """A warning for each way in which the splits' labels differ, or tell nothing."""
     if task == CLASSIFICATION:
         return check_classes(train.labels, test.labels, names, key)
-    return check_targets(train.labels, test.labels, names, key)
+    return check_targets(train.labels, test.labels, names, key, task)
 
 
 def fewer_rows(data: DataSet, max_samples: int, seed: int) -> DataSet:

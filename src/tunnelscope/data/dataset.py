@@ -106,7 +106,7 @@ class DataSet:
         if self.task == CLASSIFICATION:
             return 1 / len(self.class_names)
         shares = self.test.labels.mean(axis=0)
-        return 0.0 if self.task == REGRESSION else float(shares[shares > 0].mean())
+        return 0.0 if self.task == REGRESSION else float(shares[(shares > 0) & (shares < 1)].mean())
 
 
 class Fingerprint:

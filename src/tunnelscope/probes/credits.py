@@ -34,13 +34,13 @@ def r2_credits(predictions: Array, targets: Array) -> Array:
 def map_credits(scores: Array, labels: Array) -> Array:
     """What each row adds to mean average precision, (n,).
 
-    Labels that no row has are left out; NaN if all are.
+    Labels that no row has, or every row, are left out: they rank nothing. NaN if all are.
 
     Args:
         scores: (n, C), higher where the label is thought to be.
         labels: (n, C) of 0 and 1.
     """
-    there = [label for label in range(labels.shape[1]) if labels[:, label].any()]
+    there = [label for label in range(labels.shape[1]) if 0 < labels[:, label].sum() < len(labels)]
     if not there:
         return np.full(len(labels), np.nan)
     return np.mean([_precision_credits(scores[:, one], labels[:, one]) for one in there], axis=0)

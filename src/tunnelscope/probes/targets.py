@@ -23,6 +23,7 @@ from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.credits import map_credits, r2_credits
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
+from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.ridge import PENALTIES
 from tunnelscope.probes.rows import finite_features, scoring_features, training_rows
@@ -39,12 +40,14 @@ class TargetProbe(Probe):
     Attributes:
         class_names: of the targets or labels.
         weights: on standardised features, (targets, d) float64.
-        bias: (targets,) float64.
+        bias: (targets,) float64; of a label that is constant in the training rows its smoothed log-odds.
         mean, scale: what standardises the features, (d,) float64.
         penalties: of each target, (targets,) float64; NaN for a label that is constant in the training rows.
         score_name: `r2` or `map`.
         value: that score on the test rows, None until scored; `low` and `high` are 1.96 standard errors away
-            (`credits`), at most 1.
+            (`credits`), at most 1. Of mAP the interval holds Wilson's for as many rows as have a label (the
+            harmonic mean over labels, times their number): the standard error says little of few, and is 0
+            where the ranking is perfect.
     """
 
     weights: Tensor = field(repr=False)
@@ -86,8 +89,14 @@ class TargetProbe(Probe):
         if not math.isfinite(value):
             return replace(self, n_test=len(credits))
         away = SURE * float(credits.std(correction=0)) / math.sqrt(len(credits))
-        low = value - away if self.score_name == R2 else max(0.0, value - away)
-        return replace(self, value=value, low=low, high=min(1.0, value + away), n_test=len(credits))
+        low, high = value - away, min(1.0, value + away)
+        if self.score_name == MAP:
+            positives = torch.as_tensor(labels).double().sum(dim=0)
+            known = positives[(positives > 0) & (positives < len(credits))]
+            counted = len(known) ** 2 / float((1 / known).sum())
+            ends = wilson(value * counted, max(1, round(counted))) if counted >= 1 else (0.0, 1.0)
+            low, high = max(0.0, min(low, ends[0])), max(high, ends[1])
+        return replace(self, value=value, low=low, high=high, n_test=len(credits))
 
 
 def target_credits(predictions: Tensor, labels: Tensor, score_name: str) -> Tensor:
@@ -193,7 +202,10 @@ def _one_vs_rest(
 ) -> TargetProbe:
     """The same on checked rows, of which none need vary."""
     weights = features.new_zeros(labels.shape[1], features.shape[1]).double()
-    bias, chosen = weights.new_zeros(len(weights)), weights.new_full((len(weights),), float("nan"))
+    has = labels.double().sum(dim=0)
+    # alike in every row it ranks nothing; beside the scores of a fit on other rows it ranks as it should
+    bias = ((has + 0.5) / (len(labels) - has + 0.5)).log()
+    chosen = weights.new_full((len(weights),), float("nan"))
     gaps = []
     for label in _varying(labels):
         given = float(penalty[label]) if isinstance(penalty, Tensor) else penalty

@@ -39,7 +39,7 @@ def accuracy_chart(
         "accuracy:Q",
         title=f"Probe {score} on test examples",
         scale=alt.Scale(domain=accuracy_domain(tidy, network_accuracy), nice=False, zero=False),
-        axis=alt.Axis(format="%", tickCount=6),
+        axis=alt.Axis(format="%" if score in ("accuracy", "mAP") else ".2f", tickCount=6),
     )
     base = alt.Chart().transform_filter(sets).encode(x=parts.depth_axis(frame, first=first), y=y)
     layers = base.transform_filter("datum.layer_index > 0")
@@ -49,9 +49,11 @@ def accuracy_chart(
         .mark_line(strokeDash=[2, 3], strokeWidth=1.25, opacity=0.7)
         .encode(color=colour)
     )
+    written = "'.1%'" if score in ("accuracy", "mAP") else "'.3f'"
     shows = {score: "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
     if frame.control is not None:
         shows["untrained"] = "isValid(row.untrained) ? format(row.untrained, '.1%') : '–'"
+    shows = {title: expression.replace("'.1%'", written) for title, expression in shows.items()}
     points = (
         base.mark_point(filled=True, opacity=1)
         .encode(

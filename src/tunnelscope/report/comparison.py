@@ -10,7 +10,7 @@ from tunnelscope.report import words
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
 from tunnelscope.report.tidy import Frame, by_layer, number, scores_by_layer, shared_frame
-from tunnelscope.tasks import SCORE_TITLES, score_of
+from tunnelscope.tasks import SCORE_TITLES, score_of, score_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,11 @@ def write_comparison(
         colours=(len(labels), False),
         tables={"readings": {"columns": columns, "rows": rows}},
         name="compare",
+        score=score_title(
+            score_of(reading["best_layer"])[0]
+            for entry in comparison["sets"]
+            for reading in entry["readings"].values()
+        ),
         version=next(iter(runs.values())).get("tunnelscope") or "",
         title=" · ".join(labels) if len(labels) <= 4 else f"{len(labels)} scans",
         verdict=comparison["verdict"].replace(" %", "\u00a0%").splitlines(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunnelscope.report import words
 from tunnelscope.report.tidy import Frame, number
+from tunnelscope.tasks import score_of, score_title
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def key_figures(run: dict[str, Any], frame: Frame) -> list[KeyFigure]:
     return [
         start_figure(tunnel, frame, reason),
         length_figure(tunnel, frame, reason),
-        strength_figure(tunnel),
+        strength_figure(tunnel, score_word(run)),
         accuracy_figure(run),
     ]
 
@@ -61,7 +62,12 @@ def length_figure(tunnel: Mapping[str, Any], frame: Frame, reason: str) -> KeyFi
     return KeyFigure("Layers in the tunnel", f"{int(length)} of {frame.count}", detail)
 
 
-def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
+def score_word(run: Mapping[str, Any]) -> str:
+    """What probes are scored by on the sets of a run, in a word."""
+    return score_title(score_of(best)[0] for best in (run.get("best_layer") or {}).values() if best)
+
+
+def strength_figure(tunnel: Mapping[str, Any], score: str) -> KeyFigure:
     sets = [entry for entry in (tunnel.get("ood") or {}).values() if not entry.get("draw_of")]
     kept = [number((entry.get("retained") or {}).get("value")) for entry in sets]
     kept = [value for value in kept if value is not None]
@@ -71,7 +77,7 @@ def strength_figure(tunnel: Mapping[str, Any]) -> KeyFigure:
     over = "the OOD set" if len(kept) == 1 else f"{len(kept)} OOD sets"
     fallen = sum(bool(entry.get("is_beyond_noise")) for entry in sets)
     sure = f"beyond the sampling error on {fallen} of {len(kept)}" if fallen else "within the sampling error"
-    detail = f"the last layer keeps {mean} of the best layer’s accuracy on {over}, {sure}"
+    detail = f"the last layer keeps {mean} of the best layer’s {score} on {over}, {sure}"
     return KeyFigure("Strength of the tunnel", str(tunnel["band"]) if fallen else "no sure tunnel", detail)
 
 

@@ -114,7 +114,7 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
     if frame.start is not None and frame.start < frame.count:
         caption += (
             " Shaded is the tunnel: the layers after the first that reaches 95 % of the last layer’s ID "
-            "accuracy. A coloured line that falls there loses what other data would need."
+            f"{score}. A coloured line that falls there loses what other data would need."
         )
     probes = table["quantity"].isin([f"probe_{name}" for name in tidy.score_names(table)])
     seeds = table.loc[probes, "seed"].nunique()

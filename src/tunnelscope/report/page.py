@@ -56,6 +56,7 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
         title=str(run.get("run") or (run.get("model") or {}).get("name") or "scan"),
         verdict=run.get("verdict") or "",
         warnings=run.get("warnings") or [],
+        score=facts.score_word(run),
         key_figures=facts.key_figures(run, frame),
         ood_rows=facts.ood_rows(run),
         best_rows=best_rows,
