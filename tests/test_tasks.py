@@ -107,6 +107,7 @@ def test_a_network_is_scanned_on_numbers_and_labels_of_images(tmp_path, capsys):
         "traits": "multi-label",
     }
     assert scan.run["network_accuracy"] is not None
+    assert not any("normalised" in line for line in scan.run["warnings"])  # ready inputs go in as they are
     assert "best layer's score" in scan.verdict
     from tunnelscope.cli.output import print_scan
 
@@ -181,3 +182,23 @@ def test_nothing_is_read_where_the_last_layer_predicts_nothing():
     assert scan.tunnel["start_95"] is None
     assert "not above 0" in scan.tunnel["reason"]
     assert any("surely above chance (R² 0.00)" in line for line in scan.run["warnings"])
+
+
+def test_a_last_layer_below_chance_keeps_nothing_in_words():
+    layers, numbers, _ = planted()
+    layers["last"] = np.random.default_rng(3).normal(size=(300, 200)).astype(np.float32)
+    scan = ts.scan_features(ood={"x": (layers, numbers)})
+    assert scan.tunnel["ood"]["x"]["retained"]["value"] < 0.2
+    if scan.tunnel["ood"]["x"]["retained"]["value"] <= 0:
+        assert "keeps nothing on x (take early)" in scan.verdict
+
+
+def test_few_positives_are_warned_of_and_widen_the_interval():
+    draws = np.random.default_rng(0)
+    features = draws.normal(size=(400, 5)).astype(np.float32)
+    labels = np.stack([features[:, 0] > 2.2, features[:, 1] > 0], axis=1).astype(int)
+    scan = ts.scan_features(ood={"x": (features, labels)})
+    assert any("1 of 2 labels (label 0) tell fewer than 20 test rows" in one for one in scan.run["warnings"])
+    best = scan.best_layer()
+    assert best["score"] > 0.9
+    assert best["high"] - best["low"] > 0.1  # a perfect ranking of a few rows is no certainty

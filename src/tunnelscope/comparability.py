@@ -140,7 +140,9 @@ def _about_layers(runs: dict[str, Run]) -> list[str]:
 
 def _about_networks(runs: dict[str, Run]) -> list[str]:
     lines = []
-    for labels in _grouped({label: run["fingerprints"]["model"] for label, run in runs.items()}).values():
+    known = {label: run["fingerprints"]["model"] for label, run in runs.items()}
+    known = {label: found for label, found in known.items() if found}  # of given features there is none
+    for labels in _grouped(known).values():
         if len(labels) > 1:
             lines.append(f"{' and '.join(labels)} are the same network with the same weights")
     machines = _grouped({label: _machine(run) for label, run in runs.items()})

@@ -14,6 +14,7 @@ from tunnelscope import __version__, health, tunnel
 from tunnelscope.data import Split, equal_pairs, place_of
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
+from tunnelscope.models.preprocessing import is_about_images
 from tunnelscope.other_data import Resamples, read_other_data
 from tunnelscope.probes import protocol_name, wilson
 from tunnelscope.randomness import numpy_generator
@@ -392,7 +393,10 @@ def _next_step(found: Findings, subject: Subject, settings: Settings) -> list[st
 def _warnings(
     findings: list[Findings], subject: Subject, reading: dict[str, Any], own_accuracy: float | None
 ) -> list[str]:
-    warnings = [*subject.warnings, *_noted(findings)]
+    known = subject.warnings
+    if all(found.ready_inputs for found in findings):  # nothing is scaled or resized
+        known = tuple(line for line in known if not is_about_images(line))
+    warnings = [*known, *_noted(findings)]
     for found in findings:
         warnings.extend(f"{found.dataset.key}: {line}" for line in found.dataset.warnings)
         warnings.extend(found.warnings)

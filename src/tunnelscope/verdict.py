@@ -82,7 +82,7 @@ def _about_other_data(
     last = layers[-1]["name"]
     kept = listed(
         [
-            f"{percent(reading['retained'])} on {key} ({_about_layer(key, reading, best_layer, last)})"
+            f"{_kept(reading['retained'])} on {key} ({_about_layer(key, reading, best_layer, last)})"
             for key, reading in readable.items()
         ]
     )
@@ -108,6 +108,12 @@ def _take(best: dict[str, Any], last: str) -> str:
     share = best.get("choice_share")
     doubt = f", chosen in {100 * share:.0f} % of resamples" if share is not None and share < SURE else ""
     return f"take {'the last layer' if best['layer'] == last else best['layer']}{doubt}"
+
+
+def _kept(retained: dict[str, float | None]) -> str:
+    """What the last layer keeps; nothing where its R² is not above 0, which no share of it would say."""
+    value = retained["value"]
+    return "nothing" if value is not None and value <= 0 else percent(retained)
 
 
 def listed(parts: Sequence[str]) -> str:

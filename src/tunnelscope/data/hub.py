@@ -44,7 +44,8 @@ def load_splits(hub_id: str, config: str | None, hint: str = "") -> dict[str, An
         ) from error
     except ConnectionError as error:
         raise MachineError(
-            f"the hub cannot be reached for {hub_id}: {no_answer or _line(error)}; {_OTHER_WAYS}.{hint}"
+            f"{hint.strip()[:-1] + ', and the' if hint else 'the'} hub cannot be reached for {hub_id}: "
+            f"{no_answer or _line(error)}; {_OTHER_WAYS}"
         ) from error
     except ValueError as error:  # an unknown configuration, or one that must be named
         raise _configuration_error(hub_id, config, error) from error

@@ -13,6 +13,14 @@ from tunnelscope.errors import RequestError, unknown_name
 Scalar = int | float | bool | str | None
 Value = Scalar | tuple[Scalar, ...]
 
+NO_SCALE = "does not say how its images are normalised"
+NO_SIZE = "the image size"
+
+
+def is_about_images(warning: str) -> bool:
+    """Whether a warning is of what is done to images, so that it says nothing where inputs are ready ones."""
+    return NO_SCALE in warning or warning.startswith(NO_SIZE)
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -152,12 +160,12 @@ def carried_preprocessing(
     warnings = []
     if both.mean is None and both.std is None:
         warnings.append(
-            f"{where} does not say how its images are normalised: they go in scaled to 0..1, not normalised;"
+            f"{where} {NO_SCALE}: they go in scaled to 0..1, not normalised;"
             " set ?mean=…&std=… or a `preprocessing` attribute such as {'mean': 0.5, 'std': 0.5, 'size': 32}"
         )
     size = both.size or (image_shape[1:] if image_shape else None)
     if size is None:
-        warnings.append(f"the image size {where} takes is not known: set ?size=N or HxW")
+        warnings.append(f"{NO_SIZE} {where} takes is not known: set ?size=N or HxW")
         return None, tuple(warnings)
     channels = input_channels(module) or (image_shape[0] if image_shape else len(both.mean or (0, 0, 0)))
     plain = Preprocessing(size=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)

@@ -86,8 +86,7 @@ def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[
         return [0.0, 1.0]
     bottom = math.floor((min(values) - 0.02) * 10) / 10
     top = min(1.0, math.ceil((max(values) + 0.03) * 20) / 20)
-    least = min(float(tidy["accuracy"].to_numpy(dtype=float).min()), 0.0)  # R² may be below 0
-    lowest = max(-1.0, math.floor(least * 10) / 10)
+    lowest = max(-1.0, math.floor(min(*values, 0.0) * 10) / 10)  # R² may be below 0
     return [round(bottom, 2) if bottom >= 0.4 else lowest, round(top, 2)]
 
 

@@ -69,9 +69,11 @@ def layer_table(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> Layer
     columns: list[tuple[str, str, Callable[[Any], str], list[Any]]] = [
         (key, title, write, [layer.get(key) for layer in layers]) for key, title, write in COLUMNS
     ]
+    numbers = set(table.loc[table["quantity"] == "probe_r2", "dataset"])  # R² is no share
     for key, values in accuracy_columns(table, frame).items():
         shown = [values.get(str(layer["name"])) for layer in layers]
-        columns.append((f"accuracy_{key}", key, words.percent, shown))
+        write = words.decimal if key in numbers else words.percent
+        columns.append((f"accuracy_{key}", key, write, shown))
     for key, title in AFTER_ACCURACIES:
         write = words.count if "numerical_rank" in key else words.significant
         columns.append((key, title, write, [layer.get(key) for layer in layers]))

@@ -122,8 +122,10 @@ def tooltip(values: dict[str, str]) -> Any:
 def interval_marks(chart: alt.Chart, frame: Frame, colour: alt.Color) -> alt.Chart:
     """The 95 % intervals `low` to `high` as bands, or as whiskers where layers are too few for a band."""
     if frame.count <= FEW_FOR_BANDS:
-        return chart.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=colour)
-    return chart.mark_area(opacity=0.16, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)
+        return chart.mark_rule(strokeWidth=1.5, clip=True).encode(y="low:Q", y2="high:Q", color=colour)
+    return chart.mark_area(opacity=0.16, strokeWidth=0, clip=True).encode(
+        y="low:Q", y2="high:Q", color=colour
+    )
 
 
 def untrained_marks(base: alt.Chart, frame: Frame, colour: alt.Color) -> list[alt.Chart]:
