@@ -177,7 +177,7 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
         raise MachineError(
             f"this scan needs {size(plan.least)} of memory at least, {size(limit)} is there"
             f"{' (--memory)' if budget else ''}: {size(plan.base)} for libraries and network, the rest for "
-            f"one layer's features and probe ({widest} has {plan.widths[widest]:,} features); give more, fewer "
+            f"a layer's features and probe ({widest} has {plan.widths[widest]:,} features); give more, fewer "
             "rows (--max-samples), or a smaller pooling (--pool avg)"
         )
     if plan.memory > limit and plan.in_memory:
