@@ -31,7 +31,7 @@ def test_parts_spread_classes_evenly_and_are_reproducible():
 def test_every_row_of_a_small_set_is_judged_by_a_probe_that_did_not_see_it():
     features, labels = planted(200)
     fitted = probe(features, labels, protocol="ridge")
-    accuracy = choice_scores(features, labels, fitted).accuracy
+    accuracy = choice_scores(features, labels, fitted).score
     parts = stratified_parts(labels, fitted.seed).numpy()
     right = []
     for part in range(10):
@@ -50,7 +50,7 @@ def test_random_labels_are_at_chance_though_the_training_rows_fit():
     features, labels = torch.randn(300, 250, generator=draws), torch.randint(2, (300,), generator=draws)
     fitted = probe(features, labels, tolerance=1e-2)
     scores = choice_scores(features, labels, fitted)
-    assert 0.4 < scores.accuracy < 0.6
+    assert 0.4 < scores.score < 0.6
     assert scores.loss > 0.6
 
 
@@ -71,8 +71,8 @@ def test_a_large_set_is_judged_by_its_one_part():
     features, labels = planted(10_000)
     fitted = probe(features, labels, protocol="ridge")
     scores = choice_scores(features, labels, fitted)
-    assert (scores.accuracy, scores.loss) == (fitted.heldout_accuracy, fitted.heldout_loss)
-    assert len(scores.right) == 1000
+    assert (scores.score, scores.loss) == (fitted.heldout_accuracy, fitted.heldout_loss)
+    assert len(scores.credits) == 1000
     assert choice_protocol(fitted) == "choice/v1, one part, with ridge/v1"
 
 
@@ -82,5 +82,5 @@ def test_a_probe_whose_penalty_was_given_is_judged_too():
         fitted = probe(features, labels, penalty=0.01)
         scores = choice_scores(features, labels, fitted)
         assert fitted.heldout_right is None
-        assert len(scores.right) == len(scores.rows) == judged
-        assert 0.5 < scores.accuracy < 1
+        assert len(scores.credits) == len(scores.rows) == judged
+        assert 0.5 < scores.score < 1
