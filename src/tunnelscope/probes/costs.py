@@ -9,6 +9,7 @@ FLOAT, DOUBLE = 4, 8  # bytes of a number
 FEW_ROWS = 10 * FEW_HELDOUT  # training rows below which a layer is chosen by ten fits more
 MANY_CLASSES = 50  # so many are often told apart to rounding, which calls for rows in double precision
 LIBRARIES = 42 * 2**20  # blocks of rows in double precision, and what BLAS takes on its first use
+OVERHEAD = 4e6  # multiply-adds that go by while one evaluation is prepared: small fits cost nothing else
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
 
 
@@ -45,4 +46,4 @@ def _one_fit(rows: float, width: int, classes: int) -> float:
 def fit_work(rows: int, width: int, classes: int) -> float:
     """Multiply-adds of fitting one probe and judging its layer, about; how many depends on the data."""
     fits = 1 + 0.3 * (10 if rows < FEW_ROWS else 1)
-    return EVALUATIONS * 2.0 * rows * width * classes * fits
+    return EVALUATIONS * fits * (2.0 * rows * width * classes + OVERHEAD)
