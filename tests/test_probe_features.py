@@ -491,3 +491,20 @@ def test_a_recipe_tells_its_best_epoch_beside_the_last_one(protocol, is_recipe, 
     assert told == best["value"].to_dict()
     fitted = {probe.layer: probe for probe in ts.load(tmp_path / "run").probes.values()}
     assert {name: probe.best_test_accuracy for name, probe in fitted.items()} == told
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_labels_in_lists_have_the_same_column_in_every_shard(tmp_path, is_named):
+    draws = np.random.default_rng(0)
+    has = draws.integers(0, 2, (90, 4))
+    has[:60, 0], has[60:, 3] = 0, 0  # so that each split has three of the four labels
+    features = has + 0.1 * draws.normal(size=has.shape)
+    for split, rows in (("train", slice(0, 60)), ("test", slice(60, 90))):
+        lists = [["abcd"[one] if is_named else int(one) for one in np.flatnonzero(row)] for row in has[rows]]
+        table = pa.table({"layer": list(features[rows]), "label": lists})
+        pq.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    found = ts.scan_features(ood=tmp_path)
+    assert found.run["data"][0]["class_names"] == list("abcd" if is_named else "0123")
+    assert (
+        found.run["best_layer"][tmp_path.name]["score"] > 0.7
+    )  # two of three labels perfectly, one not taught

@@ -202,3 +202,12 @@ def test_few_positives_are_warned_of_and_widen_the_interval():
     best = scan.best_layer()
     assert best["score"] > 0.9
     assert best["high"] - best["low"] > 0.1  # a perfect ranking of a few rows is no certainty
+
+
+def test_floats_that_are_all_0_or_1_are_doubted():
+    draws = np.random.default_rng(0)
+    labels, images = draws.integers(0, 2, (60, 3)).astype(np.float32), draws.normal(size=(60, 8))
+    others = labels + images[:, :3]
+    warned, silent = (ts.scan_features(ood=(images, values)).run for values in (labels, others))
+    assert any("3 floats a row that are all 0 or 1" in line for line in warned["warnings"])
+    assert not any("all 0 or 1" in line for line in silent["warnings"])

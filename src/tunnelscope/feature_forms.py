@@ -202,10 +202,11 @@ def _read_parquet(path: Path, label: str | None, is_labelled: bool) -> Given:
     notes = [f"label column{'s' if len(chosen) > 1 else ''}: {', '.join(chosen)}"] if chosen else []
     if numbers and not lists:
         notes.append(f"{len(numbers)} columns of numbers are the features, {numbers[0]} to {numbers[-1]}")
+    names, labels = tables.read_labels(splits, chosen, name) if chosen else (None, [])
     return Given(
         parts={split.name: _columns(split, lists, numbers, name) for split in splits},
-        labels={split.name: tables.read_labels(split, chosen, name) for split in splits} if chosen else {},
-        class_names=_label_names(schema, chosen),
+        labels={split.name: values for split, values in zip(splits, labels, strict=bool(chosen))},
+        class_names=None if names is None else tuple(names),
         notes=(*notes, *roles.notes),
         code=_parquet_code(path, schema, lists, numbers),
     )
@@ -214,13 +215,6 @@ def _read_parquet(path: Path, label: str | None, is_labelled: bool) -> Given:
 def _is_beside(name: str, labels: Sequence[str]) -> bool:
     """Whether a column of numbers is no feature: labels, also where others are read, and pandas' index."""
     return name in (*labels, *LABELS) or name.startswith("__index_level_")
-
-
-def _label_names(schema: pa.Schema, chosen: Sequence[str]) -> tuple[str, ...] | None:
-    """The classes' names where the file tells them; of several columns their own."""
-    if len(chosen) != 1:
-        return tuple(chosen) or None
-    return tables.list_names(schema, chosen[0]) or tables.class_names(schema, chosen[0])
 
 
 def _parquet_code(

@@ -214,3 +214,22 @@ def test_one_group_and_a_given_penalty_leave_nothing_to_choose_by(fit):
     choice = choice_scores(features, targets, fit(features, targets, penalty=0.1, groups=groups), groups)
     assert choice.score is None
     assert len(choice.rows) == 0
+
+
+@pytest.mark.parametrize("positives", [(3, 10), (10, 12), (1, 1), (1, 200)])
+def test_a_perfect_ranking_of_rare_labels_has_an_interval(positives):
+    labels = torch.stack([torch.arange(400) < count for count in positives], dim=1).long()
+    features = labels.float() + 0.01 * torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    probe = fit_one_vs_rest(features, labels, penalty=0.1).scored(features, labels)
+    assert probe.value == pytest.approx(1)
+    assert 0 < probe.low < 1
+    assert probe.high == 1
+
+
+def test_a_target_far_from_zero_is_predicted_and_a_constant_one_is_its_mean():
+    features, numbers, _ = planted()
+    seconds = 1.7e9 + 500 * numbers[:, 0].double()  # times within an hour: a spread below a millionth
+    near, far = (fit_ridge_regression(features, one, penalty=0.01) for one in (numbers[:, 0], seconds))
+    assert far.score(features, seconds) == pytest.approx(near.score(features, numbers[:, 0]), abs=1e-5)
+    still = fit_ridge_regression(features, torch.full((len(features),), 0.1).double(), penalty=0.01)
+    assert not still.weights.any()

@@ -311,11 +311,19 @@ def _checked(table: Table, column: str, key: str, what: str, option: str) -> pa.
     return values
 
 
-def read_labels(table: Table, columns: Sequence[str], key: str) -> np.ndarray:
-    """Labels of a split as `number_labels` takes them. Raises RequestError where they are none, or null."""
-    if len(columns) > 1 or _are_targets(table.schema.field(columns[0]).type, None):
-        return _target_values([table], columns, None, key)[1][0]
-    return _values(_checked(table, columns[0], key, "labels", "label"))
+def read_labels(
+    tables: Sequence[Table], columns: Sequence[str], key: str
+) -> tuple[Sequence[str] | None, list[np.ndarray]]:
+    """Names, where they are told, and the labels of each split as `number_labels` takes them.
+
+    Raises:
+        RequestError: they are no labels, or null.
+    """
+    schema = tables[0].schema
+    if len(columns) > 1 or _are_targets(schema.field(columns[0]).type, None):
+        return _target_values(tables, columns, None, key)
+    labels = [_values(_checked(table, columns[0], key, "labels", "label")) for table in tables]
+    return class_names(schema, columns[0]), labels
 
 
 def _groups(tables: Sequence[Table], column: str, key: str) -> list[np.ndarray]:

@@ -110,6 +110,11 @@ def told(task: str, names: Sequence[str], arrays: Sequence[np.ndarray]) -> tuple
         return [f"{len(names)} labels, each there or not: probes are scored by mean average precision"], []
     note = f"labels are {many} a row: probes are scored by R²"
     distinct = np.unique(np.concatenate(list(arrays)))
+    if len(names) > 1 and np.isin(distinct, (0, 1)).all():
+        return [note], [
+            f"labels are {len(names)} floats a row that are all 0 or 1, taken as numbers to predict; store "
+            "them as integers if they are labels that a row has or not"
+        ]
     if len(names) > 1 or len(distinct) > MOST_CLASSES_AS_FLOATS or (distinct != distinct.round()).any():
         return [note], []
     return [note], [

@@ -93,8 +93,8 @@ class TargetProbe(Probe):
         if self.score_name == MAP:
             positives = torch.as_tensor(labels).double().sum(dim=0)
             known = positives[(positives > 0) & (positives < len(credits))]
-            counted = len(known) ** 2 / float((1 / known).sum())
-            ends = wilson(value * counted, max(1, round(counted))) if counted >= 1 else (0.0, 1.0)
+            counted = round(len(known) ** 2 / float((1 / known).sum()))
+            ends = wilson(value * counted, counted)
             low, high = max(0.0, min(low, ends[0])), max(high, ends[1])
         return replace(self, value=value, low=low, high=high, n_test=len(credits))
 
@@ -134,7 +134,7 @@ def fit_ridge_regression(
     features, targets = finite_features(features, where), _numbers(targets, len(features), where)
     if penalty is not None and not 0 < penalty < float("inf"):
         raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
-    scaling, units = measure(features), measure(targets)
+    scaling, units = measure(features), _units(targets)
     x, y = scaling.apply(features), units.apply(targets)
     if penalty is None:
         penalty = _choose_penalty(x, y, seed, where, groups)
@@ -153,6 +153,14 @@ def fit_ridge_regression(
         penalties=torch.full_like(units.mean, penalty),
         score_name=R2,
     )
+
+
+def _units(targets: Tensor) -> Standardisation:
+    """Mean and spread of float64 targets; a spread of a millionth is rounding of features, not of dates."""
+    centred = targets - targets.mean(dim=0)
+    spread = centred.square().mean(dim=0).sqrt()
+    varies = spread > 1e-12 * targets.abs().amax(dim=0)  # as in `credits`
+    return Standardisation(targets.mean(dim=0), torch.where(varies, 1 / spread, 0.0))
 
 
 def fit_one_vs_rest(
