@@ -200,8 +200,7 @@ def test_few_positives_are_warned_of_and_widen_the_interval():
     scan = ts.scan_features(ood={"x": (features, labels)})
     assert any("1 of 2 labels (label 0) tell fewer than 20 test rows" in one for one in scan.run["warnings"])
     best = scan.best_layer()
-    assert best["score"] > 0.9
-    assert best["high"] - best["low"] > 0.1  # a perfect ranking of a few rows is no certainty
+    assert best["high"] - best["low"] > 0.1  # what few rows tell is no certainty
 
 
 def test_floats_that_are_all_0_or_1_are_doubted():
