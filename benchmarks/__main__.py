@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.harness import Row, hardware
 
-GROUPS = ("probes", "sklearn_lbfgs", "recording", "metrics", "recipes", "scan", "memory", "growth", "start")
+GROUPS = ("recording", "metrics", "recipes", "scan", "memory", "growth", "start")
 RESULTS = Path(__file__).with_name("results.json")
 
 
