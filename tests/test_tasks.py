@@ -188,9 +188,46 @@ def test_a_last_layer_below_chance_keeps_nothing_in_words():
     layers, numbers, _ = planted()
     layers["last"] = np.random.default_rng(3).normal(size=(300, 200)).astype(np.float32)
     scan = ts.scan_features(ood={"x": (layers, numbers)})
-    assert scan.tunnel["ood"]["x"]["retained"]["value"] < 0.2
-    if scan.tunnel["ood"]["x"]["retained"]["value"] <= 0:
-        assert "keeps nothing on x (take early)" in scan.verdict
+    last = next(p for p in scan.run["probes"] if p["layer"] == "last")
+    assert last["score"] < 0
+    assert scan.tunnel["ood"]["x"]["retained"]["value"] == 0
+    assert "keeps nothing on x (take early)" in scan.verdict
+
+
+def test_two_scores_below_0_do_not_align_and_do_not_leave_the_plot(tmp_path):
+    draws = np.random.default_rng(0)
+    hidden = draws.normal(size=(200, 6))
+    good = hidden + 0.1 * draws.normal(size=hidden.shape)
+    off = hidden + draws.normal(size=hidden.shape)
+    off[160:] = 4 * off[160:] + 5  # test rows of another scale
+    numbers = hidden @ draws.normal(size=(6, 2))
+
+    def both(values):
+        layers = {"good": good, "off": off}
+        parts = {"train": slice(0, 160), "test": slice(160, None)}
+        return {s: ({n: f[rows] for n, f in layers.items()}, values[rows]) for s, rows in parts.items()}
+
+    scan = ts.scan_features(id=both(numbers[:, 0]), ood={"x": both(numbers[:, 1])})
+    assert all(probe["score"] < -1 for probe in scan.run["probes"] if probe["layer"] == "off")
+    reading = scan.tunnel["ood"]["x"]
+    assert reading["alignment"]["value"] == reading["alignment"]["high"] == 0
+    assert reading["retained"]["value"] == reading["retained_paper"] == 0
+    page = scan.report(tmp_path / "report.html").read_text()
+    assert "R² below −1 lies under the axis: off." in page
+    assert "R² by depth" in page
+
+
+def test_sets_are_compared_by_their_own_protocols(tmp_path):
+    layers, numbers, labels = planted()
+    several, other = (layers, labels), (layers, numbers)
+    with_numbers = ts.scan_features(ood={"x": several, "y": other}, out=tmp_path / "a")
+    alone = ts.scan_features(ood={"x": several}, out=tmp_path / "b")
+    both = ts.compare([with_numbers, alone])
+    assert not any("protocols" in line for line in both.warnings)
+    assert next(found for found in both.sets if found["key"] == "x")["comparisons"]
+    page = both.report(tmp_path / "compare.html").read_text()
+    assert "mAP on x" in page
+    assert "R² on y" in page
 
 
 def test_few_positives_are_warned_of_and_widen_the_interval():

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 Run = dict[str, Any]
+UNJUDGED = "differences between these runs are not judged"
 
 
 def comparable(a: Run, b: Run, key: str) -> bool:
     """Whether a difference between two runs on a data set can be the networks' own."""
-    same_data = data_print(a, key) == data_print(b, key)
-    return same_data and not any(_differ(of(a), of(b)) for _, of in CONDITIONS) and not other_layers(a, b)
+    is_same = data_print(a, key) == data_print(b, key) and protocols(a, key) == protocols(b, key)
+    return is_same and not any(_differ(of(a), of(b)) for _, of in CONDITIONS) and not other_layers(a, b)
 
 
 def warnings(runs: dict[str, Run]) -> list[str]:
@@ -19,19 +20,19 @@ def warnings(runs: dict[str, Run]) -> list[str]:
     Args:
         runs: the objects of `run.json` by label.
     """
-    lines = _about_data(runs)
+    lines = _about_data(runs) + _about_protocols(runs)
     for what, of in CONDITIONS:
         groups = _grouped({label: value for label, run in runs.items() if (value := of(run)) is not None})
         if len(groups) > 1:
-            lines.append(f"{what}: {_told(groups)}; differences between these runs are not judged")
+            lines.append(f"{what}: {_told(groups)}; {UNJUDGED}")
     lines += _about_layers(runs)
     lines += _about_networks(runs)
     return lines
 
 
-def protocols(run: Run) -> list[str]:
-    """The probe protocols of a run."""
-    return sorted({probe["protocol"] for probe in run["probes"]})
+def protocols(run: Run, key: str | None = None) -> list[str]:
+    """The probe protocols of a run; of one data set, since they depend on what its labels are."""
+    return sorted({probe["protocol"] for probe in run["probes"] if key in (None, probe["dataset"])})
 
 
 def pools(run: Run) -> list[str]:
@@ -85,7 +86,6 @@ def _penalty(run: Run) -> str:
 
 
 CONDITIONS: tuple[tuple[str, Callable[[Run], str | None]], ...] = (
-    ("the probes follow different protocols", lambda run: ", ".join(protocols(run))),
     ("the probes' penalties differ", lambda run: _penalty(run)),
     ("features are pooled differently", lambda run: pooling(run)),
     ("layers were chosen differently", lambda run: asked(run, "layers", "blocks")),
@@ -119,6 +119,16 @@ def _about_data(runs: dict[str, Run]) -> list[str]:
             unlike = " and ".join(", ".join(labels) for labels in prints.values())
             lines.append(f"{key} is not the same data in {unlike}; differences on it are not judged")
     return lines
+
+
+def _about_protocols(runs: dict[str, Run]) -> list[str]:
+    lines = []
+    for key in dict.fromkeys(entry["key"] for run in runs.values() for entry in run["data"]):
+        having = {label: run for label, run in runs.items() if key in run["best_layer"]}
+        groups = _grouped({label: ", ".join(protocols(run, key)) for label, run in having.items()})
+        if len(groups) > 1:
+            lines.append(f"the probes follow different protocols: {_told(groups)}; {UNJUDGED}")
+    return list(dict.fromkeys(lines))
 
 
 def _rows(run: Run, key: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from tunnelscope import tunnel
 from tunnelscope.findings import Findings
 from tunnelscope.randomness import numpy_generator
+from tunnelscope.tasks import REGRESSION
 
 READINGS = ("retained", "retained_matched", "pearson", "alignment")
 UNKNOWN = {"value": None, "low": None, "high": None}
@@ -55,7 +56,7 @@ def read_other_data(
 
 def _values(found: Findings, own: Findings | None) -> dict[str, float]:
     """Each reading of a set; those against the ID set where there is one."""
-    scores = found.scores
+    scores = _counted(found, found.scores)
     matched = found.best_among(tunnel.matched_layers(len(found.layers)))
     values = {
         "retained": tunnel.retained(scores, found.best),
@@ -63,21 +64,22 @@ def _values(found: Findings, own: Findings | None) -> dict[str, float]:
         "retained_paper": tunnel.retained_paper(scores),
     }
     if own is not None:
-        values["pearson"] = tunnel.pearson(own.scores, scores)
-        values["alignment"] = _aligned(own.scores, scores, _chances(own, found))
+        own_scores = _counted(own, own.scores)
+        values["pearson"] = tunnel.pearson(own_scores, scores)
+        values["alignment"] = _aligned(own_scores, scores, _chances(own, found))
     return values
 
 
 def _resampled(found: Findings, own: Findings | None, resamples: Resamples) -> dict[str, np.ndarray]:
     """The same on bootstrap samples, (resamples,) each."""
     key = found.dataset.key
-    curves = resamples.scores[key]
+    curves = _counted(found, resamples.scores[key])
     values = {
         "retained": tunnel.over_resamples(tunnel.retained, curves, resamples.choices[key]),
         "retained_matched": tunnel.over_resamples(tunnel.retained, curves, resamples.matched[key]),
     }
     if own is not None:
-        own_curves, chances = resamples.scores[own.dataset.key], _chances(own, found)
+        own_curves, chances = _counted(own, resamples.scores[own.dataset.key]), _chances(own, found)
         values["pearson"] = tunnel.over_resamples(tunnel.pearson, own_curves, curves)
         values["alignment"] = tunnel.over_resamples(
             lambda own_curve, curve: _aligned(own_curve, curve, chances), own_curves, curves
@@ -115,6 +117,11 @@ def _entry(known: dict[str, tunnel.Estimate], paper: float) -> dict[str, Any]:
         "is_beyond_noise": tunnel.is_beyond_noise(kept),
         "draws": None,
     }
+
+
+def _counted(found: Findings, scores: np.ndarray) -> np.ndarray:
+    """Scores as r, ρ and A count them: R² below 0, which has no end, as 0: nothing is known."""
+    return np.maximum(scores, 0.0) if found.dataset.task == REGRESSION else scores
 
 
 def _chances(own: Findings, found: Findings) -> tuple[float, float]:

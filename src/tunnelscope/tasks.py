@@ -31,6 +31,11 @@ def score_of(entry: Mapping[str, Any]) -> tuple[str, float | None]:
     return name, entry.get("score", entry.get("accuracy"))
 
 
+def heading(title: str) -> str:
+    """A score's title as a heading begins: "Accuracy", "R²", "mAP"."""
+    return title if title in ("R²", "mAP") else title.capitalize()
+
+
 def score_title(names: Iterable[str]) -> str:
     """What the scores of several sets are called together: their title, "score" where they differ."""
     titles = {SCORE_TITLES[name] for name in names} or {"accuracy"}

@@ -11,6 +11,7 @@ import pandas as pd
 from tunnelscope.report import parts
 from tunnelscope.report.tidy import Frame
 
+LOWEST = -1.0  # of an axis of R², so that one layer far off does not press all others flat
 INTERVAL = "isValid(row.low) ? format(row.low, '.1%') + ' – ' + format(row.high, '.1%') : '–'"
 
 
@@ -35,25 +36,26 @@ def accuracy_chart(
     first = 0 if 0 in set(tidy["layer_index"]) else 1
     sets, hover = parts.shown_sets(frame), parts.hover()
     colour, shape = parts.set_colour(frame), parts.set_shape(frame)
+    domain = accuracy_domain(tidy, network_accuracy)
     y = alt.Y(
         "accuracy:Q",
         title=f"Probe {score} on test examples",
-        scale=alt.Scale(domain=accuracy_domain(tidy, network_accuracy), nice=False, zero=False),
-        axis=alt.Axis(format="%" if score in ("accuracy", "mAP") else ".2f", tickCount=6),
+        scale=alt.Scale(domain=domain, nice=False, zero=False),
+        axis=alt.Axis(format=axis_format(score), tickCount=6),
     )
     base = alt.Chart().transform_filter(sets).encode(x=parts.depth_axis(frame, first=first), y=y)
     layers = base.transform_filter("datum.layer_index > 0")
-    lines = layers.mark_line().encode(color=colour, strokeWidth=parts.line_width()).add_params(sets)
+    lines = layers.mark_line(clip=True).encode(color=colour, strokeWidth=parts.line_width()).add_params(sets)
     from_pixels = (
         base.transform_filter("datum.layer_index <= 1")
-        .mark_line(strokeDash=[2, 3], strokeWidth=1.25, opacity=0.7)
+        .mark_line(strokeDash=[2, 3], strokeWidth=1.25, opacity=0.7, clip=True)
         .encode(color=colour)
     )
-    written = "'.1%'" if score in ("accuracy", "mAP") else "'.3f'"
     shows = {score: "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
     if frame.control is not None:
         shows["untrained"] = "isValid(row.untrained) ? format(row.untrained, '.1%') : '–'"
-    shows = {title: expression.replace("'.1%'", written) for title, expression in shows.items()}
+    shows = {title: written(expression, score) for title, expression in shows.items()}
+    base = base.transform_filter(f"datum.accuracy >= {domain[0]}")  # a point is not clipped, lines are
     points = (
         base.mark_point(filled=True, opacity=1)
         .encode(
@@ -77,17 +79,39 @@ def accuracy_chart(
     return parts.layered(marks, tidy, height, [parts.layer_names(frame, baseline), parts.point_size(frame)])
 
 
+def axis_format(score: str) -> str:
+    """How an axis writes a score: in percent, R² (and R² beside others) as a number."""
+    return "%" if score in ("accuracy", "mAP") else ".2f"
+
+
+def written(expression: str, score: str) -> str:
+    """An expression that writes an accuracy, writing the score instead."""
+    return expression if score in ("accuracy", "mAP") else expression.replace("'.1%'", "'.3f'")
+
+
 def accuracy_domain(tidy: pd.DataFrame, network_accuracy: float | None) -> list[float]:
-    """Ends of the accuracy axis: from 0, or from the ten per cent below everything when all is high."""
+    """Ends of the accuracy axis: from 0, or from the ten per cent below everything when all is high.
+
+    R² has no least value: what lies below −1 is not drawn (`under_the_axis`).
+    """
     shown = [name for name in ("accuracy", "low", "high", "untrained") if name in tidy]
     values = tidy[shown].to_numpy(dtype=float).ravel().tolist()
     values = [value for value in [*values, network_accuracy] if value is not None and not math.isnan(value)]
     if not values:
         return [0.0, 1.0]
     bottom = math.floor((min(values) - 0.02) * 10) / 10
-    top = min(1.0, math.ceil((max(values) + 0.03) * 20) / 20)
-    lowest = max(-1.0, math.floor(min(*values, 0.0) * 10) / 10)  # R² may be below 0
+    top = min(1.0, max(0.1, math.ceil((max(values) + 0.03) * 20) / 20))
+    lowest = max(LOWEST, math.floor(min(*values, 0.0) * 10) / 10)  # R² may be below 0
     return [round(bottom, 2) if bottom >= 0.4 else lowest, round(top, 2)]
+
+
+def under_the_axis(tidy: pd.DataFrame) -> tuple[str, ...]:
+    """A note that names what lies below the axis: R² under −1."""
+    rows = tidy.loc[tidy["accuracy"] < LOWEST].drop_duplicates("layer")
+    if rows.empty:
+        return ()
+    listed = ", ".join(map(str, rows["layer"][:5])) + (", …" if len(rows) > 5 else "")
+    return (f"R² below −1 lies under the axis: {listed}.",)
 
 
 def network_marks(network_accuracy: float | None) -> list[alt.Chart]:

@@ -10,7 +10,7 @@ from tunnelscope.report import words
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
 from tunnelscope.report.tidy import Frame, by_layer, number, scores_by_layer, shared_frame
-from tunnelscope.tasks import SCORE_TITLES, score_of, score_title
+from tunnelscope.tasks import SCORE_TITLES, heading, score_of, score_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from tunnelscope.report.figures import Figure
 
 QUANTITIES = {
-    "retained": "Accuracy retained, r",
-    **{
-        f"best_{name}": f"{title[0].upper()}{title[1:]} at the layer to take"
-        for name, title in SCORE_TITLES.items()
-    },
+    "retained": "Retained, r",
+    **{f"best_{name}": f"{heading(title)} at the layer to take" for name, title in SCORE_TITLES.items()},
     "extractor_share": "Depth at which the tunnel starts",
 }
 
@@ -49,11 +46,7 @@ def write_comparison(
         colours=(len(labels), False),
         tables={"readings": {"columns": columns, "rows": rows}},
         name="compare",
-        score=score_title(
-            score_of(reading["best_layer"])[0]
-            for entry in comparison["sets"]
-            for reading in entry["readings"].values()
-        ),
+        score=score_word(comparison["sets"]),
         version=next(iter(runs.values())).get("tunnelscope") or "",
         title=" · ".join(labels) if len(labels) <= 4 else f"{len(labels)} scans",
         verdict=comparison["verdict"].replace(" %", "\u00a0%").splitlines(),
@@ -125,6 +118,7 @@ def accuracy_figure(
     taken: list[str],
 ) -> Figure:
     """Accuracy by relative depth on one data set; `taken` are the keys of the figures before it."""
+    from tunnelscope.report.accuracy import under_the_axis
     from tunnelscope.report.figures import Figure
     from tunnelscope.report.run_charts import accuracy_panel
 
@@ -139,8 +133,16 @@ def accuracy_figure(
     notes = (f"Not scanned on it: {', '.join(absent)}.",) if absent else ()
     caption = f"{role[0].upper()}{role[1:]}. A ring marks the layer to take"
     caption += ", ticks above the plot the tunnels’ starts with their intervals." if len(starts) else "."
-    chart = accuracy_panel(rows, starts, labels)
-    return Figure(name, f"Accuracy on {entry['key']}", caption, chart, notes=notes)
+    score = score_word([entry])
+    chart = accuracy_panel(rows, starts, labels, score)
+    notes += under_the_axis(rows)
+    return Figure(name, f"{heading(score)} on {entry['key']}", caption, chart, notes=notes)
+
+
+def score_word(sets: list[dict[str, Any]]) -> str:
+    """What probes are scored by on some data sets, in a word."""
+    readings = [reading for entry in sets for reading in entry["readings"].values()]
+    return score_title(score_of(reading["best_layer"])[0] for reading in readings)
 
 
 def start_rows(runs: list[dict[str, Any]]) -> pd.DataFrame:
@@ -180,13 +182,20 @@ def retained_figure(comparison: dict[str, Any], labels: list[str]) -> Figure | N
     ]
     if not rows:
         return None
+    score = score_word([entry for entry in comparison["sets"] if _has_retained(entry)])
     caption = (
-        "The last layer’s accuracy as a share of that of the layer to take: further right is a weaker "
+        f"The last layer’s {score} as a share of that of the layer to take: further right is a weaker "
         "tunnel, at 100\u00a0% (dotted) the last layer is as good. Bars are each run’s own 95\u00a0% "
         "interval; whether two runs differ is judged below."
     )
     tidy = pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
-    return Figure("retained", "What the last layer keeps", caption, retained_chart(tidy, labels), wide=True)
+    return Figure(
+        "retained", "What the last layer keeps", caption, retained_chart(tidy, labels, score), wide=True
+    )
+
+
+def _has_retained(entry: dict[str, Any]) -> bool:
+    return any(reading["retained"] for reading in entry["readings"].values())
 
 
 def rank_figure(

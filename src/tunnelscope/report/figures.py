@@ -9,9 +9,9 @@ import altair as alt
 import pandas as pd
 
 from tunnelscope.report import charts, tidy
-from tunnelscope.report.accuracy import accuracy_chart
+from tunnelscope.report.accuracy import accuracy_chart, under_the_axis
 from tunnelscope.report.tidy import Frame
-from tunnelscope.tasks import SCORE_TITLES, score_title
+from tunnelscope.tasks import SCORE_TITLES, heading, score_title
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def accuracy_figure(table: pd.DataFrame, run: dict[str, Any], frame: Frame) -> F
             f" Lines are means over {seeds} probe seeds; bands hold the doubt of test images and of seeds."
         )
     chart = accuracy_chart(rows, frame, own, baseline=baseline, score=score)
-    title = f"{score[0].upper()}{score[1:]} by depth"
-    return Figure("accuracy", title, caption, chart, notes=tunnel_notes(run, frame), wide=True)
+    title, notes = f"{heading(score)} by depth", tunnel_notes(run, frame) + under_the_axis(rows)
+    return Figure("accuracy", title, caption, chart, notes=notes, wide=True)
 
 
 def baseline_name(table: pd.DataFrame) -> str:

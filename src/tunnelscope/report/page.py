@@ -14,6 +14,7 @@ from tunnelscope.report.layer_table import layer_table
 from tunnelscope.report.specs import FILE_WIDTH, file_name, spec_of, vegalite_version, write_file
 from tunnelscope.report.theme import FONT, TOKENS, vega_config
 from tunnelscope.report.tidy import shared_frame
+from tunnelscope.tasks import heading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,7 @@ def render_template(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shorten"] = words.shorten
+    environment.filters |= {"shorten": words.shorten, "heading": heading}
     return environment.get_template(template).render(
         figures=figures,
         tokens={scheme: tokens.css() for scheme, tokens in TOKENS.items()},

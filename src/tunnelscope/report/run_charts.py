@@ -13,34 +13,44 @@ import altair as alt
 import pandas as pd
 
 from tunnelscope.report import parts
-from tunnelscope.report.accuracy import INTERVAL, accuracy_domain
+from tunnelscope.report.accuracy import INTERVAL, accuracy_domain, axis_format, written
 from tunnelscope.report.charts import choice_param, log_axis
+from tunnelscope.tasks import heading
 
 LANE = 8  # pixels a run's tunnel start takes above the plot
 
 
-def accuracy_panel(tidy: pd.DataFrame, starts: pd.DataFrame, labels: Sequence[str], height: int = 300) -> Any:
-    """Accuracy on one data set by relative depth, a line a run; best layers ringed, tunnel starts on top.
+def accuracy_panel(
+    tidy: pd.DataFrame,
+    starts: pd.DataFrame,
+    labels: Sequence[str],
+    score: str = "accuracy",
+    height: int = 300,
+) -> Any:
+    """Accuracy (R², mAP) on one data set by relative depth, a line a run; best layers ringed, starts on top.
 
     Args:
         tidy: run, layer, layer_index, depth_fraction, accuracy, low, high, best.
         starts: run, lane, depth, low, high: where each run's tunnel starts; empty where none is known.
         labels: all runs in the order of the legend.
+        score: what probes are scored by, in words.
         height: of the plot, in pixels.
     """
     lanes = LANE * len(starts) + 6 if len(starts) else 0
+    domain = accuracy_domain(tidy, None)
     y = alt.Y(
         "accuracy:Q",
-        title="Probe accuracy on test examples",
-        scale=alt.Scale(domain=accuracy_domain(tidy, None), nice=False, zero=False),
-        axis=alt.Axis(format="%", tickCount=6, titleY=-12 - max(lanes, 15)),
+        title=f"Probe {score} on test examples",
+        scale=alt.Scale(domain=domain, nice=False, zero=False),
+        axis=alt.Axis(format=axis_format(score), tickCount=6, titleY=-12 - max(lanes, 15)),
     )
     shown, hover, colour = shown_runs(labels), hovered(), run_colour(labels, 34 + max(lanes, 15))
     base = alt.Chart().transform_filter(shown).encode(x=depth_axis(), y=y)
     ring: dict[str, Any] = {"filled": False, "shape": "circle", "size": 170, "strokeWidth": 2, "opacity": 1}
-    band = base.mark_area(opacity=0.1, strokeWidth=0).encode(y="low:Q", y2="high:Q", color=colour)
-    lines = base.mark_line(strokeWidth=2).encode(color=colour).add_params(shown)
-    shows = {"accuracy": "format(row.accuracy, '.1%')", "95 % interval": INTERVAL}
+    band = base.mark_area(opacity=0.1, strokeWidth=0, clip=True).encode(y="low:Q", y2="high:Q", color=colour)
+    lines = base.mark_line(strokeWidth=2, clip=True).encode(color=colour).add_params(shown)
+    shows = {score: written("format(row.accuracy, '.1%')", score), "95 % interval": written(INTERVAL, score)}
+    base = base.transform_filter(f"datum.accuracy >= {domain[0]}")  # a point is not clipped, lines are
     marks = [
         *start_marks(starts, colour, shown),
         band,
@@ -84,19 +94,20 @@ def rank_chart(tidy: pd.DataFrame, labels: Sequence[str], height: int = 300) -> 
     return parts.layered([lines, points(base, labels, colour, hover, shows)], tidy, height, [choice])
 
 
-def retained_chart(tidy: pd.DataFrame, labels: Sequence[str]) -> Any:
+def retained_chart(tidy: pd.DataFrame, labels: Sequence[str], score: str = "accuracy") -> Any:
     """What the last layer keeps on each data set: a point and its interval a run.
 
     Args:
         tidy: run, dataset, value, low, high.
         labels: all runs in the order of the legend.
+        score: what probes are scored by, in words.
     """
     shown, colour = shown_runs(labels), run_colour(labels, offset=16)
     ends = [*tidy["low"].dropna(), *tidy["high"].dropna(), *tidy["value"], 1.0]
     scale = alt.Scale(domain=[min(ends) - 0.02, max(ends) + 0.02], nice=False, zero=False)
     x = alt.X(
         "value:Q",
-        title="Accuracy retained, r",
+        title=f"{heading(score)} retained, r",
         scale=scale,
         axis=alt.Axis(format="%", tickCount=6, grid=True),
     )
