@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunnelscope import examining
 from tunnelscope.errors import MachineError
 from tunnelscope.store import Store, default_folder, key_of
 
@@ -142,3 +145,11 @@ def test_two_processes_in_one_store_do_no_harm(tmp_path):
     assert len(store.entries()) == 20
     for number in range(20):
         assert torch.equal(store.read_features(f"{number:064d}"), torch.full((50, 20), float(number)))
+
+
+def test_an_outcome_is_named_by_all_code_that_decides_it():
+    root = Path(examining.__file__).parent
+    files = [file for place in examining.CODE for file in (root / place).rglob("*.py")]
+    files += [root / f"{place}.py" for place in examining.CODE if (root / f"{place}.py").exists()]
+    used = {name for file in files for name in re.findall(r"from tunnelscope\.(\w+)", file.read_text())}
+    assert used - set(examining.CODE) == {"errors", "files", "memory", "protocol_names", "tasks"}

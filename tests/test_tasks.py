@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, r2_score
 
 import tunnelscope as ts
 from tunnelscope.cli import main
+from tunnelscope.data import load_data
 from tunnelscope.errors import RequestError
 
 
@@ -247,3 +248,18 @@ def test_floats_that_are_all_0_or_1_are_doubted():
     warned, silent = (ts.scan_features(ood=(images, values)).run for values in (labels, others))
     assert any("3 floats a row that are all 0 or 1" in line for line in warned["warnings"])
     assert not any("all 0 or 1" in line for line in silent["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ([True, False] * 10, "classification"),
+        (["a", "b"] * 10, "classification"),
+        ([["x"], []] * 10, "multi-label"),
+    ],
+)
+def test_a_task_that_the_labels_do_not_ask_for_is_refused(tmp_path, values, task):
+    table = pa.table({"text": ["one", "two"] * 10, "label": values})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(RequestError, match=f"task=regression takes .*; these labels ask for {task}"):
+        load_data(f"{tmp_path / 'x.parquet'}?task=regression")

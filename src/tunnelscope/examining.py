@@ -19,7 +19,8 @@ from tunnelscope.store import Store, code_of, key_of
 from tunnelscope.subject import Layer, Subject
 from tunnelscope.tasks import CLASSIFICATION
 
-CODE = ("linalg", "probes", "metrics", "outcome")  # what of this package decides an outcome
+# What of this package decides an outcome.
+CODE = ("linalg", "probes", "metrics", "outcome", "groups", "randomness")
 
 
 class Clock(Protocol):

@@ -19,9 +19,15 @@ def assemble(labelled: Labelled, key: str, source: str, options: Options, seed: 
     """Choose classes, splits and rows, in this order, and say so in the notes.
 
     Raises:
-        RequestError: an unknown class, fewer than 2 classes left to fit, or an empty split.
+        RequestError: an unknown class, fewer than 2 classes left to fit, an empty split, or labels of another
+            task than was asked for.
     """
     names, task, notes = labelled.class_names, labelled.task, list(labelled.notes)
+    if options.task not in (None, task):
+        raise RequestError(
+            f"{key}: task={options.task} takes columns of integers or floats (parquet, hub) as numbers "
+            f"to predict; these labels ask for {task}: leave it out, or choose other labels"
+        )
     chosen, said, warnings = _chosen_classes(labelled, options, key, seed)
     notes += said
     new_label = np.full(len(names), -1, dtype=np.int64)
