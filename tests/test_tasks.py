@@ -263,3 +263,12 @@ def test_a_task_that_the_labels_do_not_ask_for_is_refused(tmp_path, values, task
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(RequestError, match=f"task=regression takes .*; these labels ask for {task}"):
         load_data(f"{tmp_path / 'x.parquet'}?task=regression")
+
+
+def test_ts_probe_names_the_tasks_there_are():
+    layers, numbers, labels = planted(60)
+    for values in (numbers[:, 0], labels):
+        with pytest.raises(RequestError, match='task="regression" or "multi-label"'):
+            ts.probe(layers, values)
+    with pytest.raises(RequestError, match="nearest: regression"):
+        ts.probe(layers, numbers, task="regresion")

@@ -14,7 +14,7 @@ from tunnelscope.probes.ridge import fit_ridge
 from tunnelscope.probes.rows import Rows, scoring_rows, training_rows
 from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_regression
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
-from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, SCORE_NAMES
 
 WITH_PENALTY = ("exact/v1", "ridge/v1")
 
@@ -70,9 +70,11 @@ def task_protocol(name: str, task: str) -> str:
     """Return the protocol that probes of a task follow where `name` was asked for.
 
     Raises:
-        RequestError: an unknown protocol, or one that is for classes alone.
+        RequestError: an unknown protocol or task, or a protocol that is for classes alone.
     """
     full = protocol_name(name)
+    if task not in SCORE_NAMES:
+        raise unknown_name("task", task, SCORE_NAMES)
     if task == CLASSIFICATION:
         return full
     able = {REGRESSION: ("exact/v1", "ridge/v1"), MULTI_LABEL: ("exact/v1",)}[task]

@@ -143,16 +143,20 @@ def _groups(groups: Any, rows: int, where: str) -> Tensor:
 
 
 def _whole_labels(labels: Any, where: str) -> Tensor:
-    return _whole_numbers(labels, "labels", where)
+    return _whole_numbers(
+        labels, "labels", where, '; other labels have a task: task="regression" or "multi-label"'
+    )
 
 
-def _whole_numbers(values: Any, what: str, where: str) -> Tensor:
+def _whole_numbers(values: Any, what: str, where: str, others: str = "") -> Tensor:
     values = _tensor(values, what, where)
     if values.ndim != 1 or len(values) == 0:
-        raise RequestError(f"{where}{what} have shape {tuple(values.shape)}; give one whole number a row")
+        raise RequestError(
+            f"{where}{what} have shape {tuple(values.shape)}; give one whole number a row{others}"
+        )
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise RequestError(
-            f"{where}{what} are {str(values.dtype).removeprefix('torch.')}; give whole numbers from 0"
+            f"{where}{what} are {str(values.dtype).removeprefix('torch.')}; give whole numbers from 0{others}"
         )
     return values.long()
 
