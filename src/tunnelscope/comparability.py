@@ -86,7 +86,7 @@ def _penalty(run: Run) -> str:
 
 
 CONDITIONS: tuple[tuple[str, Callable[[Run], str | None]], ...] = (
-    ("the probes' penalties differ", lambda run: _penalty(run)),
+    ("the probes' penalties differ", _penalty),
     ("features are pooled differently", lambda run: pooling(run)),
     ("layers were chosen differently", lambda run: asked(run, "layers", "blocks")),
 )

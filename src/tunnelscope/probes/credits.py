@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+ROUNDING = 1e-12  # of the largest target: a spread below is none
+
 
 def r2_credits(predictions: Array, targets: Array) -> Array:
     """What each row adds to R², the mean over the targets, (n,).
@@ -22,7 +24,7 @@ def r2_credits(predictions: Array, targets: Array) -> Array:
     """
     centred = targets - targets.mean(axis=0)
     around, missed = np.square(centred).mean(axis=0), np.square(targets - predictions).mean(axis=0)
-    known = around > np.square(1e-12 * np.abs(targets).max(axis=0))  # more than rounding
+    known = around > np.square(ROUNDING * np.abs(targets).max(axis=0))
     if not known.any():
         return np.full(len(targets), np.nan)
     centred, around, missed = centred[:, known], around[known], missed[known]

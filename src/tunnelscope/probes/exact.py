@@ -18,7 +18,7 @@ from tunnelscope.probes.heldout import NOTHING_HELD_OUT, HeldOut
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.penalty import Choice, PathSettings, choose_penalty
 from tunnelscope.probes.regression import Regression
-from tunnelscope.probes.rows import Rows
+from tunnelscope.probes.rows import Rows, check_penalty_range
 from tunnelscope.probes.solve import Solution, solve
 
 PROTOCOL = "exact/v1"
@@ -53,19 +53,23 @@ def check_tolerance(tolerance: float) -> None:
         )
 
 
-def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearProbe:
+def fit_exact(
+    rows: Rows, settings: ExactSettings, layer: str = "", coordinates: Coordinates | None = None
+) -> LinearProbe:
     """Fit the probe; `converged` says whether the gap reached the tolerance.
 
     Only classes among the rows enter the fit: an absent one gets weights 0 and bias −inf. The held-out rows
     share the scaling of all training rows, and their labels serve the choice of the penalty alone.
+
+    Args:
+        coordinates: `whitened` of these features with the seed of `settings`, where they are at hand.
 
     Raises:
         RequestError: the tolerance or penalty is out of range, or no row can be held out.
     """
     _check(settings)
     present, labels = torch.unique(rows.labels, return_inverse=True)
-    standardisation = measure(rows.features)
-    coordinates = whitened(rows.features, standardisation, settings.seed)
+    coordinates = coordinates or whitened(rows.features, measure(rows.features), settings.seed)
     solver_rows = coordinates.rows(rows.features, torch.float32)
     regression = Regression(solver_rows, labels, len(present), coordinates.scale, settings.seed)
     choice, start, penalty = None, regression.start(), settings.penalty
@@ -80,8 +84,8 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
     return LinearProbe(
         weights=weights,
         bias=bias,
-        mean=standardisation.mean,
-        scale=standardisation.scale,
+        mean=coordinates.standardisation.mean,
+        scale=coordinates.standardisation.scale,
         class_names=rows.class_names,
         protocol=PROTOCOL,
         n_train=len(labels),
@@ -98,8 +102,7 @@ def fit_exact(rows: Rows, settings: ExactSettings, layer: str = "") -> LinearPro
 
 def _check(settings: ExactSettings) -> None:
     check_tolerance(settings.tolerance)
-    if settings.penalty is not None and not 0 < settings.penalty < float("inf"):
-        raise RequestError(f"penalty {settings.penalty:g} is not above 0; leave it out to have it chosen")
+    check_penalty_range(settings.penalty)
 
 
 def _path(

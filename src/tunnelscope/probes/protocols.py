@@ -11,7 +11,7 @@ from tunnelscope.probes.knn import KnnProbe, fit_knn
 from tunnelscope.probes.linear import LinearProbe
 from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, Recipe, fit_recipe, fit_recipes
 from tunnelscope.probes.ridge import fit_ridge
-from tunnelscope.probes.rows import Rows, scoring_rows, training_rows
+from tunnelscope.probes.rows import Rows, check_penalty_range, scoring_rows, training_rows
 from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_regression
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, SCORE_NAMES
@@ -42,8 +42,7 @@ def check_penalty(protocol: str, penalty: float | None) -> None:
         return
     if protocol not in WITH_PENALTY:
         raise RequestError(f"protocol {protocol} has no penalty; leave it out, or take exact or ridge")
-    if not 0 < penalty < float("inf"):
-        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+    check_penalty_range(penalty)
 
 
 def _exact(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:

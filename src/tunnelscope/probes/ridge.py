@@ -18,7 +18,7 @@ from tunnelscope.linalg.eigen import eigen
 from tunnelscope.linalg.standardise import Standardisation, measure
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.rows import Rows
+from tunnelscope.probes.rows import Rows, check_penalty_range
 
 PROTOCOL = "ridge/v1"
 PENALTIES = tuple(10 ** (half / 2) for half in range(-12, 9))
@@ -51,8 +51,7 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
     Raises:
         RequestError: the penalty is not above 0, or no row can be held out to choose it.
     """
-    if penalty is not None and not 0 < penalty < float("inf"):
-        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+    check_penalty_range(penalty)
     scaling = measure(rows.features)
     span, solver, inner = None, rows, scaling
     if rows.features.shape[1] > len(rows.features):  # the optimum lies in the span of the rows

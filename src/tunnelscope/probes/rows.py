@@ -90,6 +90,12 @@ def scoring_rows(
     return Rows(features, labels.to(features.device), class_names)
 
 
+def check_penalty_range(penalty: float | None) -> None:
+    """Refuse a penalty that is not a number above 0; None leaves it to be chosen. Raises RequestError."""
+    if penalty is not None and not 0 < penalty < float("inf"):
+        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+
+
 def scoring_features(features: Any, width: int, layer: str = "") -> Tensor:
     """Check the features that a probe of `width` features is to read. Raises RequestError."""
     where = f"layer {layer!r}: test rows: " if layer else "test rows: "

@@ -18,18 +18,19 @@ import torch
 from torch import Tensor
 
 from tunnelscope.errors import RequestError
+from tunnelscope.linalg.coordinates import whitened
 from tunnelscope.linalg.eigen import eigen
 from tunnelscope.linalg.standardise import Standardisation, measure
-from tunnelscope.probes.credits import map_credits, r2_credits
+from tunnelscope.probes.credits import ROUNDING, map_credits, r2_credits
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT, heldout_rows
 from tunnelscope.probes.intervals import wilson
 from tunnelscope.probes.linear import Probe
 from tunnelscope.probes.ridge import PENALTIES
-from tunnelscope.probes.rows import finite_features, scoring_features, training_rows
+from tunnelscope.probes.rows import check_penalty_range, finite_features, scoring_features, training_rows
+from tunnelscope.tasks import MULTI_LABEL, REGRESSION, SCORE_NAMES
 
-R2 = "r2"
-MAP = "map"
+R2, MAP = SCORE_NAMES[REGRESSION], SCORE_NAMES[MULTI_LABEL]
 SURE = NormalDist().inv_cdf(0.975)
 
 
@@ -132,8 +133,7 @@ def fit_ridge_regression(
     """
     where = f"layer {layer!r}: " if layer else ""
     features, targets = finite_features(features, where), _numbers(targets, len(features), where)
-    if penalty is not None and not 0 < penalty < float("inf"):
-        raise RequestError(f"penalty {penalty:g} is not above 0; leave it out to have it chosen")
+    check_penalty_range(penalty)
     scaling, units = measure(features), _units(targets)
     x, y = scaling.apply(features), units.apply(targets)
     if penalty is None:
@@ -157,10 +157,10 @@ def fit_ridge_regression(
 
 def _units(targets: Tensor) -> Standardisation:
     """Mean and spread of float64 targets; a spread of a millionth is rounding of features, not of dates."""
-    centred = targets - targets.mean(dim=0)
-    spread = centred.square().mean(dim=0).sqrt()
-    varies = spread > 1e-12 * targets.abs().amax(dim=0)  # as in `credits`
-    return Standardisation(targets.mean(dim=0), torch.where(varies, 1 / spread, 0.0))
+    mean = targets.mean(dim=0)
+    spread = (targets - mean).square().mean(dim=0).sqrt()
+    varies = spread > ROUNDING * targets.abs().amax(dim=0)
+    return Standardisation(mean, torch.where(varies, 1 / spread, 0.0))
 
 
 def fit_one_vs_rest(
@@ -176,7 +176,7 @@ def fit_one_vs_rest(
 ) -> TargetProbe:
     """Fit each label against its absence.
 
-    A label that all or none of the training rows have gets the score 0 for every row.
+    A label that all or none of the training rows have gets one score for every row: it ranks nothing.
 
     Args:
         features: (n, d).
@@ -215,16 +215,18 @@ def _one_vs_rest(
     bias = ((has + 0.5) / (len(labels) - has + 0.5)).log()
     chosen = weights.new_full((len(weights),), float("nan"))
     gaps = []
-    for label in _varying(labels):
+    scaling, varying = measure(features), _varying(labels)
+    coordinates = whitened(features, scaling, seed) if varying else None  # the same for every label
+    for label in varying:
         given = float(penalty[label]) if isinstance(penalty, Tensor) else penalty
         given = None if given is None or math.isnan(given) else given
         rows = training_rows(features, labels[:, label], 2, None, layer, groups)
-        fitted = fit_exact(rows, ExactSettings(tolerance=tolerance, penalty=given, seed=seed), layer)
+        settings = ExactSettings(tolerance=tolerance, penalty=given, seed=seed)
+        fitted = fit_exact(rows, settings, layer, coordinates)
         weights[label] = (fitted.weights[1] - fitted.weights[0]).double()
         bias[label] = (fitted.bias[1] - fitted.bias[0]).double()
         chosen[label] = float("nan") if fitted.penalty is None else fitted.penalty
         gaps.append(float("inf") if fitted.gap is None else fitted.gap)
-    scaling = measure(features)
     return TargetProbe(
         weights=weights,
         bias=bias,
