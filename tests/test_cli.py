@@ -40,7 +40,7 @@ def test_scan_prints_one_json_object_and_everything_else_on_stderr(tunnelscope, 
     assert saved["settings"] == {
         "layers": "blocks",
         "pool": "auto",
-        "probe": "exact/v1",
+        "probe": "exact/v2",
         "tolerance": 0.01,
         "seeds": 1,
         "seed": 0,

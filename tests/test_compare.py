@@ -183,7 +183,7 @@ def test_same_data_and_probes_give_no_warning(scans):
 
 def other_probe(run):
     for probe in run["probes"]:
-        probe["protocol"] = "exact/v1"
+        probe["protocol"] = "exact/v2"
 
 
 def other_penalty(run):
@@ -208,7 +208,7 @@ def other_rows(run):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (other_probe, "the probes follow different protocols: a ridge/v1; b exact/v1"),
+        (other_probe, "the probes follow different protocols: a ridge/v1; b exact/v2"),
         (other_penalty, "the probes' penalties differ: a chosen on held-out rows; b 0.1"),
         (other_pool, "features are pooled differently: a"),
         (other_data, "fives is not the same data in a and b"),

@@ -276,10 +276,10 @@ def test_rows_name_the_protocol_of_metric_probe_and_choice(tmp_path):
     table = ts.load(tmp_path / "run").table()
     protocols = table.groupby("quantity")["protocol"].unique().map(list).to_dict()
     assert protocols["nc1"] == ["nc1/v1"]
-    assert protocols["nc3"] == ["nc3/v1 with exact/v1"]
+    assert protocols["nc3"] == ["nc3/v1 with exact/v2"]
     assert protocols["numerical_rank_1e-2"] == ["numerical_rank/v1, tolerance 1e-2"]
-    assert protocols["probe_accuracy"] == ["exact/v1"]
-    assert protocols["choice_accuracy"] == ["choice/v1, 10 parts, with exact/v1, tolerance 0.03"]
+    assert protocols["probe_accuracy"] == ["exact/v2"]
+    assert protocols["choice_accuracy"] == ["choice/v1, 10 parts, with exact/v2, tolerance 0.03"]
     penalties = table[table["quantity"] == "probe_penalty"].set_index("layer")["value"]
     assert {probe["layer"]: probe["penalty"] for probe in scan.run["probes"]} == (
         penalties.drop("input").to_dict()
@@ -287,7 +287,7 @@ def test_rows_name_the_protocol_of_metric_probe_and_choice(tmp_path):
     for quantity, metric in METRICS.items():
         rows = table[table["quantity"] == quantity]
         assert set(rows["split"]) == {metric.split}, quantity
-        assert set(rows["protocol"]) == {metric.protocol_with("exact/v1")}, quantity
+        assert set(rows["protocol"]) == {metric.protocol_with("exact/v2")}, quantity
 
 
 def test_a_new_metric_needs_no_line_in_the_table(monkeypatch):

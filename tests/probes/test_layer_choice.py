@@ -57,8 +57,8 @@ def test_random_labels_are_at_chance_though_the_training_rows_fit():
 @pytest.mark.parametrize(
     ("protocol", "tolerance", "name"),
     [
-        ("exact", 1e-3, "choice/v1, 10 parts, with exact/v1, tolerance 0.03"),
-        ("exact", 0.1, "choice/v1, 10 parts, with exact/v1, tolerance 0.1"),
+        ("exact", 1e-3, "choice/v1, 10 parts, with exact/v2, tolerance 0.03"),
+        ("exact", 0.1, "choice/v1, 10 parts, with exact/v2, tolerance 0.1"),
         ("knn", 1e-3, "choice/v1, 10 parts, with knn/v1"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_saved_probe_needs_no_code_of_ours(tmp_path):
     assert torch.allclose(logits, made.logits(features), atol=1e-5)
     with safe_open(tmp_path / "p.safetensors", "pt") as file:
         assert json.loads(file.metadata()["class_names"]) == ["a", "b", "c", "d"]
-        assert json.loads(file.metadata()["protocol"]) == "exact/v1"
+        assert json.loads(file.metadata()["protocol"]) == "exact/v2"
         assert json.loads(file.metadata()["penalty"]) == made.penalty
 
 
@@ -149,7 +149,7 @@ def test_numpy_arrays_and_half_precision_go_in():
 
 
 def test_protocols_have_full_and_short_names():
-    assert list(PROTOCOLS) == ["exact/v1", "ridge/v1", "knn/v1", "masarczyk2023/v1", "harun2024/v1"]
+    assert list(PROTOCOLS) == ["exact/v2", "ridge/v1", "knn/v1", "masarczyk2023/v1", "harun2024/v1"]
     features, labels = planted()
     assert fit_probe(features, labels, protocol="ridge/v1").protocol == "ridge/v1"
     with pytest.raises(RequestError, match="no probe protocol named 'exakt'; nearest: exact"):

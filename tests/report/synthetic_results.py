@@ -73,14 +73,14 @@ def synthetic_results(
         pixels = 0.36 - 0.11 * place if place < 3 else 0.08
         low, high = interval(pixels)
         at_input = {"layer": "input", "layer_index": 0, "depth_fraction": 0.0, "split": "test"}
-        add("probe_accuracy", pixels, low=low, high=high, protocol="exact/v1", **at_input, **where)
+        add("probe_accuracy", pixels, low=low, high=high, protocol="exact/v2", **at_input, **where)
         for index, name in enumerate(names, start=1):
             at = {"layer": name, "layer_index": index, "depth_fraction": index / len(names)}
             at |= {"read_point": "block", **where}
             accuracy = float(accuracies[key][index - 1])
             low, high = interval(accuracy)
-            add("probe_accuracy", accuracy, low=low, high=high, split="test", protocol="exact/v1", **at)
-            add("balanced_accuracy", accuracy - 0.002, split="test", protocol="exact/v1", **at)
+            add("probe_accuracy", accuracy, low=low, high=high, split="test", protocol="exact/v2", **at)
+            add("balanced_accuracy", accuracy - 0.002, split="test", protocol="exact/v2", **at)
             shape = np.sin(np.pi * (0.15 + 0.85 * index / len(names)))
             rank = 4 + round((180 - 20 * place) * max(shape, 0))
             for quantity, factor in [

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunnelscope.linalg.blocks import row_blocks
 from tunnelscope.linalg.eigen import eigen
-from tunnelscope.linalg.standardise import Standardisation
+from tunnelscope.linalg.precision import fast_type
+from tunnelscope.linalg.standardise import CACHED, Standardisation
 from tunnelscope.randomness import named_generator
 
-WIDEST_ROTATION = 2048  # an eigendecomposition of more columns costs more than the fit it helps
+WIDEST_ROTATION = 1024  # an eigendecomposition of more columns costs more than the fit it helps
 SUBSPACE = 192
 DAMPING = 1e-3  # of the mean eigenvalue: keeps directions with next to no variance at a bounded scale
 
@@ -43,27 +43,37 @@ class Coordinates:
     rest: float = 1.0
 
     def rows(self, features: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the rows in these coordinates, (rows, coordinates), in the type asked for."""
-        result = torch.empty(len(features), len(self.scale), dtype=dtype, device=features.device)
+        """Return the rows in these coordinates, (rows, coordinates), in the type asked for.
+
+        In bfloat16 the standardised features are rounded before they are rotated; the damping of the scale
+        keeps that below 2 % of a unit.
+        """
+        count, width = features.shape
+        result = torch.empty(count, len(self.scale), dtype=dtype, device=features.device)
         basis = None if self.basis is None else self.basis.to(dtype)
-        for block in row_blocks(*features.shape):
-            standardised = self.standardisation.apply(features[block]).to(dtype)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        step = max(64, CACHED // width)
+        for block, rows in self.standardisation.blocks(features, wide, step):
             if basis is None:
-                result[block] = standardised
+                result[block] = rows
             else:
-                torch.matmul(standardised, basis, out=result[block])
+                torch.matmul(rows.to(dtype), basis, out=result[block])
         return result
 
     def fold(self, weights: Tensor) -> Tensor:
         """Return the weights on standardised features, (classes, features), float64."""
         return weights.double() if self.basis is None else weights.double() @ self.basis.T
 
+    def unfold(self, gradient: Tensor) -> Tensor:
+        """Return the gradient in these coordinates of one on standardised features, float64."""
+        return gradient.double() if self.basis is None else gradient.double() @ self.basis
+
 
 def whitened(features: Tensor, standardisation: Standardisation, seed: int) -> Coordinates:
     """Return coordinates in which the standardised features have nearly unit covariance.
 
-    Up to 2,048 columns: the eigenvectors of the covariance. More columns than rows: the span of the rows,
-    which holds the optimum of every penalised linear model (representer theorem). Wider than 2,048 either
+    Up to 1,024 columns: the eigenvectors of the covariance. More columns than rows: the span of the rows,
+    which holds the optimum of every penalised linear model (representer theorem). Wider than 1,024 either
     way: the standardised features themselves, with the leading 192 eigenvectors told aside.
 
     Args:
@@ -75,10 +85,9 @@ def whitened(features: Tensor, standardisation: Standardisation, seed: int) -> C
     if min(count, width) > WIDEST_ROTATION:
         return _subspace(features, standardisation, seed)
     if width <= count:
-        sample = _some_rows(features, max(8192, 20 * width), seed)
+        sample = _some_rows(features, max(4096, 16 * width), seed)
         covariance = torch.zeros(width, width, dtype=torch.float64, device=features.device)
-        for block in row_blocks(len(sample), width):
-            rows = standardisation.apply(sample[block]).float()
+        for _, rows in standardisation.blocks(sample, torch.float32, 2048):
             covariance += (rows.T @ rows).double()
         span = None
     else:
@@ -96,18 +105,21 @@ def whitened(features: Tensor, standardisation: Standardisation, seed: int) -> C
 
 def _subspace(features: Tensor, standardisation: Standardisation, seed: int) -> Coordinates:
     """Find the leading eigenvectors by two subspace iterations on a sample of rows."""
-    rows = standardisation.apply(_some_rows(features, 4000, seed)).float()
-    width = rows.shape[1]
+    sample = _some_rows(features, 4000, seed)
+    width = sample.shape[1]
+    rows = sample.new_empty(sample.shape, dtype=fast_type(sample.device, sample.numel() * SUBSPACE))
+    for block, standardised in standardisation.blocks(sample, torch.float32, max(64, CACHED // width)):
+        rows[block] = standardised
     draws = named_generator(seed, "subspace of the covariance")
     directions = torch.randn(width, SUBSPACE, generator=draws).to(features.device)
     for _ in range(3):
         directions = torch.linalg.qr(directions)[0]
-        directions = rows.T @ (rows @ directions) / len(rows)
+        directions = (rows.T @ (rows @ directions.to(rows.dtype))).float() / len(rows)
     directions = torch.linalg.qr(directions)[0]
-    projected = rows @ directions
+    projected = (rows @ directions.to(rows.dtype)).float()
     variances, turn = eigen(projected.T @ projected / len(rows))
     directions, variances = (directions @ turn).double(), variances.double().clamp_min(0)
-    total = float(rows.square().sum(dtype=torch.float64)) / len(rows)
+    total = float((standardisation.scale > 0).sum())  # each standardised feature has variance 1
     rest = max(0.0, total - float(variances.sum())) / (width - SUBSPACE)
     scale = torch.ones(width, dtype=torch.float64, device=features.device)
     return Coordinates(standardisation, None, scale, directions, variances, rest)

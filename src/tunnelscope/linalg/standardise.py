@@ -1,5 +1,6 @@
 """Mean and scale of features, measured in float64, and the rows standardised with them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,10 @@ from torch import Tensor
 from tunnelscope.linalg.blocks import row_blocks
 
 CONSTANT_SHARE = 1e-6  # a float32 feature whose sd is below this share of its mean shows rounding, not data
+LARGEST_SCALE = 1e18  # in float32: the square of a scale, and its product with a mean, are finite still
+SMALLEST_SQUARE = 1e-30  # in float32: smaller mean squares lose digits
+CENTRE_ROWS = 256  # whose mean is near enough to that of all for no digit to be lost around it
+CACHED = 1 << 17  # elements of a block that stays in a core's cache while it is worked on
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,29 @@ class Standardisation:
         """Return the standardised rows, (rows, features), float64."""
         return (rows.double() - self.mean) * self.scale
 
+    def blocks(self, rows: Tensor, dtype: torch.dtype, step: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of `step` rows and these rows standardised, in one buffer that each step overwrites.
+
+        Float32 rows are standardised in float32 where that loses nothing: x − (mean rounded to float32) is
+        exact where the mean is large beside the deviation, and what the rounding left is taken off after.
+
+        Args:
+            rows: (rows, features), float32 or float64.
+            dtype: of the standardised rows, float32 or float64.
+        """
+        buffer = rows.new_empty(min(step, len(rows)), rows.shape[1], dtype=dtype)
+        single = rows.dtype == dtype == torch.float32 and float(self.scale.max()) < LARGEST_SCALE
+        mean, scale = self.mean.to(rows.dtype), self.scale.to(rows.dtype)
+        rest = (self.mean - mean.double()).to(rows.dtype)
+        for start in range(0, len(rows), step):
+            block = slice(start, min(start + step, len(rows)))
+            out = buffer[: block.stop - start]
+            if single:
+                torch.sub(rows[block], mean, out=out).sub_(rest).mul_(scale)
+            else:
+                out.copy_(self.apply(rows[block]))
+            yield block, out
+
 
 def measure(features: Tensor) -> Standardisation:
     """Measure the mean and the population standard deviation of each feature.
@@ -36,18 +64,28 @@ def measure(features: Tensor) -> Standardisation:
     Args:
         features: (rows, features), any float type, at least one row.
     """
-    count, width = features.shape
-    mean = torch.zeros(width, dtype=torch.float64, device=features.device)
-    for block in row_blocks(count, width):
-        mean += features[block].sum(dim=0, dtype=torch.float64)
-    mean /= count
-    variance, drift = torch.zeros_like(mean), torch.zeros_like(mean)
-    for block in row_blocks(count, width):
-        centred = features[block].double() - mean
-        drift += centred.sum(dim=0)
-        variance += centred.square_().sum(dim=0)
-    mean = mean + drift / count  # the rounding of the first sum, which counts where the mean is far from 0
-    deviation = (variance / count - (drift / count).square()).clamp_min(0).sqrt()
+    centre, drift, variance = _moments(features)
+    is_held = ((variance > SMALLEST_SQUARE) | (variance == 0)) & variance.isfinite()
+    if not bool(is_held.all()) and features.dtype != torch.float64:
+        centre, drift, variance = _moments(features.double())
+    mean = centre.double() + drift
+    deviation = (variance - drift.square()).clamp_min(0).sqrt()
     varies = (deviation > CONSTANT_SHARE * mean.abs()) & (deviation > 0)
     scale = torch.where(varies, 1 / torch.where(varies, deviation, 1.0), 0.0)
     return Standardisation(mean, scale)
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a row near the mean; mean and mean square of the rows minus that row, float64.
+
+    Sums over a block of rows are in the type of the features.
+    """
+    count, width = features.shape
+    centre = features[:: max(1, count // CENTRE_ROWS)].mean(dim=0)
+    first = centre.new_zeros(width, dtype=torch.float64)
+    second = torch.zeros_like(first)
+    for block in row_blocks(count, width, CACHED):
+        centred = features[block] - centre
+        first += centred.sum(dim=0)
+        second += centred.square_().sum(dim=0)
+    return centre, first / count, second / count

@@ -31,7 +31,7 @@ class Metric:
     """Whether the layer's probe enters as W, so that the value changes with the probe's protocol."""
 
     def protocol_with(self, probe_protocol: str) -> str:
-        """The protocol of a row: `nc1/v1`, or `nc3/v1 with exact/v1` where the layer's probe enters."""
+        """The protocol of a row: `nc1/v1`, or `nc3/v1 with exact/v2` where the layer's probe enters."""
         return f"{self.protocol} with {probe_protocol}" if self.uses_probe else self.protocol
 
 

@@ -1,8 +1,11 @@
-"""`exact/v1`: multinomial logistic regression on standardised features, solved to a certified gap.
+"""`exact/v2`: multinomial logistic regression on standardised features, solved to a certified gap.
 
 Minimises mean cross-entropy + penalty/2 ‖W‖² with a free bias, which for three classes and more is
 scikit-learn's `LogisticRegression(C=1 / (penalty * n))` on standardised features (with two classes
 scikit-learn penalises one weight vector, which is half as strong).
+
+The penalty is chosen on held-out rows: searched on a quarter of the other rows where that is plenty, then
+fitted on all of these, which is the fit that held-out accuracy and loss are of, and at last on all rows.
 """
 
 from dataclasses import dataclass, field
@@ -13,35 +16,42 @@ from torch import Tensor
 from tunnelscope.errors import RequestError
 from tunnelscope.linalg.coordinates import Coordinates, whitened
 from tunnelscope.linalg.lbfgs import Memory
+from tunnelscope.linalg.precision import fast_type
 from tunnelscope.linalg.standardise import measure
 from tunnelscope.probes.heldout import NOTHING_HELD_OUT, HeldOut
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.penalty import Choice, PathSettings, choose_penalty
+from tunnelscope.probes.penalty import HeldOutRows, Path, PathSettings
 from tunnelscope.probes.regression import Regression
 from tunnelscope.probes.rows import Rows, check_penalty_range
-from tunnelscope.probes.solve import Solution, solve
+from tunnelscope.probes.solve import Solver, solve
+from tunnelscope.probes.surrogate import Surrogate
+from tunnelscope.randomness import named_generator
 
-PROTOCOL = "exact/v1"
+PROTOCOL = "exact/v2"
 LEAST_TOLERANCE = 1e-12
-FLOAT32_TOLERANCE = 1e-4  # below this, rounding in float32 shows in the certificate
+QUARTER = 0.25  # of the rows, to search the penalty on
+ROWS_A_FEATURE = 20  # that such a part must have
+ROWS_A_CLASS = 50
 
 
 @dataclass(frozen=True)
 class ExactSettings:
-    """How `exact/v1` is fitted.
+    """How `exact/v2` is fitted.
 
     Attributes:
         tolerance: certified (objective − optimum) / objective to reach.
         penalty: on standardised features; None chooses it on held-out rows.
         seed: of the held-out rows, and of the rows that shape the solver's metric.
         path: where the penalty is searched.
-        most_evaluations: of the objective in each precision, before a fit is given up as not converged.
+        smoothing: share of each target that is spread evenly over the classes (label smoothing).
+        most_evaluations: of the objective, before the last fit is given up as not converged.
     """
 
     tolerance: float = 1e-3
     penalty: float | None = None
     seed: int = 0
     path: PathSettings = field(default_factory=PathSettings)
+    smoothing: float = 0.0
     most_evaluations: int = 1000
 
 
@@ -69,17 +79,26 @@ def fit_exact(
     """
     _check(settings)
     present, labels = torch.unique(rows.labels, return_inverse=True)
+    classes = len(present)
     coordinates = coordinates or whitened(rows.features, measure(rows.features), settings.seed)
-    solver_rows = coordinates.rows(rows.features, torch.float32)
-    regression = Regression(solver_rows, labels, len(present), coordinates.scale, settings.seed)
-    choice, start, penalty = None, regression.start(), settings.penalty
+    standardisation = coordinates.standardisation
+    number_type = fast_type(rows.features.device, rows.features.numel() * classes)
+    regression = Regression(rows.features, labels, classes, standardisation, settings.smoothing)
+    fast_rows = coordinates.rows(rows.features, number_type)
+    solver = Solver(regression, coordinates, fast_rows, settings.seed)
+    penalty, right, loss = settings.penalty, None, None
     if penalty is None:
         parts = rows.held_out(settings.seed)
         if len(parts.heldout) == 0:
             raise RequestError(NOTHING_HELD_OUT)
-        choice, start = _path(regression, coordinates, parts, settings)
-        penalty = choice.penalty
-    solution = _solve(rows.features, regression, coordinates, start, penalty, settings)
+        chosen = _choose(solver, parts, settings)
+        start, memory, penalty = chosen.point, chosen.memory, chosen.penalty
+        right, loss = chosen.right.cpu(), chosen.loss
+    else:
+        lead = _lead(solver, settings)
+        start, memory = lead.lead_to(penalty), lead.memory
+        lead.carry(penalty)
+    solution = solve(solver, start, penalty, settings.tolerance, memory, settings.most_evaluations)
     weights, bias = _folded(solution.point, coordinates, present, len(rows.class_names))
     return LinearProbe(
         weights=weights,
@@ -87,7 +106,7 @@ def fit_exact(
         mean=coordinates.standardisation.mean,
         scale=coordinates.standardisation.scale,
         class_names=rows.class_names,
-        protocol=PROTOCOL,
+        protocol=_protocol(settings),
         n_train=len(labels),
         seed=settings.seed,
         layer=layer,
@@ -95,8 +114,8 @@ def fit_exact(
         tolerance=settings.tolerance,
         gap=solution.gap,
         converged=solution.gap <= settings.tolerance,
-        heldout_right=None if choice is None else choice.best.right.cpu(),
-        heldout_loss=None if choice is None else choice.best.loss,
+        heldout_right=right,
+        heldout_loss=loss,
     )
 
 
@@ -105,43 +124,78 @@ def _check(settings: ExactSettings) -> None:
     check_penalty_range(settings.penalty)
 
 
-def _path(
-    regression: Regression, coordinates: Coordinates, parts: HeldOut, settings: ExactSettings
-) -> tuple[Choice, Tensor]:
-    """Choose the penalty on held-out rows; return with it a start for the fit on all rows."""
-    fit, heldout = (part.to(regression.rows.device) for part in parts)
-    fit_rows = regression.rows[fit]
-    shift = fit_rows.mean(dim=0)  # the certificate and the metric need the mean of the rows fitted at 0
-    part = Regression(
-        fit_rows.sub_(shift), regression.labels[fit], regression.classes, regression.scale, settings.seed
-    )
-    judged = (regression.rows[heldout] - shift, regression.labels[heldout])
-    choice = choose_penalty(part, coordinates, judged, settings.path)
-    start = choice.best.point.clone()
-    start[:, -1] -= start[:, :-1] @ shift
-    return choice, start
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """A penalty, the fit at it on the rows not held out, and how that does on the others."""
+
+    penalty: float
+    point: Tensor
+    memory: Memory
+    right: Tensor
+    loss: float
 
 
-def _solve(
-    features: Tensor,
-    regression: Regression,
-    coordinates: Coordinates,
-    start: Tensor,
-    penalty: float,
-    settings: ExactSettings,
-) -> Solution:
-    """Solve in float32, then in float64 where the tolerance asks for it or rounding stopped the descent."""
-    aim = max(settings.tolerance, FLOAT32_TOLERANCE)
-    solution = solve(regression, coordinates, start, penalty, aim, Memory(), settings.most_evaluations)
-    if solution.gap <= settings.tolerance and settings.tolerance >= FLOAT32_TOLERANCE:
-        return solution
-    rows = coordinates.rows(features, torch.float64)
-    precise = Regression(
-        rows.sub_(rows.mean(dim=0)), regression.labels, regression.classes, regression.scale, settings.seed
+def _choose(solver: Solver, parts: HeldOut, settings: ExactSettings) -> _Chosen:
+    """Choose the penalty on held-out rows; the fit that judged it is a start for the one on all rows."""
+    regression, coordinates = solver.regression, solver.coordinates
+    fit, heldout = (part.to(regression.features.device) for part in parts)
+    judged = HeldOutRows(
+        coordinates.rows(regression.features[heldout], torch.float32), regression.labels[heldout]
     )
-    point, tolerance = solution.point.double(), settings.tolerance
-    refined = solve(precise, coordinates, point, penalty, tolerance, Memory(), settings.most_evaluations)
-    return refined if refined.gap < solution.gap else solution
+    whole = Path(_part(solver, fit, settings), coordinates, settings.path)
+    few = _few(regression, fit, settings.seed)
+    path = whole
+    if few is not None:
+        path = Path(_part(solver, few, settings), coordinates, settings.path, len(few) / len(fit))
+    penalty, best = path.choose(judged)
+    whole.memory, whole.last = path.memory, path.last
+    last = whole.fit(penalty, best.point)
+    loss, right = judged.judge(last)
+    return _Chosen(penalty, last, whole.memory, right, loss)
+
+
+def _lead(solver: Solver, settings: ExactSettings) -> Path:
+    """Return the path to a given penalty, on some of the rows where they are plenty."""
+    regression = solver.regression
+    everything = torch.arange(len(regression.labels), device=regression.labels.device)
+    few = _few(regression, everything, settings.seed)
+    if few is None:
+        return Path(solver.surrogate, solver.coordinates, settings.path)
+    part = len(few) / len(everything)
+    return Path(_part(solver, few, settings), solver.coordinates, settings.path, part)
+
+
+def _few(regression: Regression, fit: Tensor, seed: int) -> Tensor | None:
+    """Return some of the rows to search the penalty on, ascending; None where that is not half as many.
+
+    A quarter of them, or as many as the features or the rarest class need.
+    """
+    counts = torch.bincount(regression.labels[fit], minlength=regression.classes)
+    share = max(QUARTER, ROWS_A_CLASS / max(1, int(counts.min())))
+    count = max(round(share * len(fit)), ROWS_A_FEATURE * regression.features.shape[1])
+    if count > len(fit) / 2:
+        return None
+    order = torch.randperm(len(fit), generator=named_generator(seed, "rows to search the penalty on"))
+    return fit[order[:count].sort().values.to(fit.device)]
+
+
+def _part(solver: Solver, chosen: Tensor, settings: ExactSettings) -> Surrogate:
+    """Return the surrogate of some of the rows."""
+    rows, labels = solver.surrogate.rows[chosen], solver.regression.labels[chosen]
+    classes, even = solver.regression.classes, settings.smoothing / solver.regression.classes
+    counts = torch.bincount(labels, minlength=classes).double()
+    sums = torch.zeros(classes, rows.shape[1], device=rows.device)
+    for block, numbers in zip(rows.split(4096), labels.split(4096), strict=True):
+        sums.index_add_(0, numbers, block.float())
+    moment = ((1 - settings.smoothing) * sums + even * sums.sum(dim=0)).double() / len(rows)
+    frequencies = (1 - settings.smoothing) * counts / len(rows) + even
+    return Surrogate(
+        rows, labels, solver.coordinates.scale, frequencies, moment, settings.smoothing, settings.seed
+    )
+
+
+def _protocol(settings: ExactSettings) -> str:
+    return f"{PROTOCOL}, label smoothing {settings.smoothing:g}" if settings.smoothing else PROTOCOL
 
 
 def _folded(point: Tensor, coordinates: Coordinates, present: Tensor, classes: int) -> tuple[Tensor, Tensor]:

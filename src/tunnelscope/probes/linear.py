@@ -39,7 +39,7 @@ class Probe:
 
     Attributes:
         class_names: one a class, in the order of the labels.
-        protocol: full name of the recipe, such as `exact/v1`.
+        protocol: full name of the recipe, such as `exact/v2`.
         n_train: training rows.
         seed: of all draws.
         layer: the layer it reads, "" when not told.

@@ -12,25 +12,27 @@ import torch
 from torch import Tensor
 
 from tunnelscope.linalg.coordinates import Coordinates
-from tunnelscope.probes.regression import Regression
+from tunnelscope.probes.surrogate import Surrogate
 
 ROWS_TO_TRUST = 100  # undecided rows at which a class's own variances weigh as much as the mean over classes
 
 
 def curvature_metric(
-    regression: Regression, coordinates: Coordinates, point: Tensor, penalty: float
+    surrogate: Surrogate, coordinates: Coordinates, step: Tensor, penalty: float
 ) -> Callable[[Tensor], Tensor]:
-    """Return a function that applies the metric to a gradient, from a sample of the rows at `point`."""
-    rows = regression.sample
-    shares = torch.softmax(torch.addmm(point[:, -1:], point[:, :-1], rows.T), dim=0)
+    """Return a function that applies the metric to a gradient, from a sample of the rows at a step."""
+    rows, point = surrogate.sample, surrogate.anchor.point + step
+    logits = torch.mm(point[:, :-1].to(rows.dtype), rows.T).to(step.dtype).add_(point[:, -1:].to(step.dtype))
+    shares = torch.softmax(logits, dim=0)
     doubt = shares - shares.square()  # (classes, rows)
     weight = doubt.sum(dim=1, keepdim=True).clamp_min(1e-6 * float(doubt.mean()) + 1e-30)
-    centre = doubt @ rows / weight
+    doubt = doubt.to(rows.dtype)
+    centre = (doubt @ rows).to(step.dtype) / weight
     if coordinates.directions is None:
-        scaled = _diagonal(rows, doubt, weight, centre, penalty * regression.scale.square())
+        scaled = _diagonal(rows, doubt, weight, centre, penalty * surrogate.scale.square())
     else:
         scaled = _leading(coordinates, weight / len(rows), penalty)
-    inverse = _bias_inverse(shares)
+    inverse = _bias_inverse(shares, rows.dtype)
 
     def metric(gradient: Tensor) -> Tensor:
         gradient = gradient - gradient.mean(dim=0)
@@ -47,10 +49,10 @@ def _diagonal(
     rows: Tensor, doubt: Tensor, weight: Tensor, centre: Tensor, penalties: Tensor
 ) -> Callable[[Tensor], Tensor]:
     """Divide by the curvature of each class and coordinate, where coordinates are uncorrelated."""
-    variance = (doubt @ rows.square() / weight - centre.square()).clamp_min(0)
+    variance = ((doubt @ rows.square()).to(weight.dtype) / weight - centre.square()).clamp_min(0)
     mean = (variance * weight).sum(dim=0) / weight.sum()
     variance = variance + (mean - variance) * (ROWS_TO_TRUST / (ROWS_TO_TRUST + weight))
-    inverse = 1 / (weight / rows.shape[0] * variance + penalties.to(rows.dtype))
+    inverse = 1 / (weight / rows.shape[0] * variance + penalties.to(weight.dtype))
     return lambda gradient: inverse * gradient
 
 
@@ -64,9 +66,11 @@ def _leading(coordinates: Coordinates, weight: Tensor, penalty: float) -> Callab
     return lambda gradient: gradient * others + ((gradient @ directions) * (leading - others)) @ directions.T
 
 
-def _bias_inverse(shares: Tensor) -> Tensor:
-    curvature = -(shares @ shares.T).double() / shares.shape[1]
-    curvature.diagonal().add_(shares.mean(dim=1, dtype=torch.float64))
+def _bias_inverse(shares: Tensor, dtype: torch.dtype) -> Tensor:
+    low = shares.to(dtype)
+    curvature = -(low @ low.T).double() / shares.shape[1]
+    curvature.fill_diagonal_(0)
+    curvature.diagonal().copy_(-curvature.sum(dim=1))
     return constrained_inverse(curvature).to(shares.dtype)
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tunnelscope.linalg.coordinates import Coordinates
 from tunnelscope.linalg.lbfgs import Memory
-from tunnelscope.probes.regression import Regression
 from tunnelscope.probes.solve import descend
+from tunnelscope.probes.surrogate import Surrogate
 
 
 @dataclass(frozen=True)
@@ -20,72 +20,131 @@ class PathSettings:
         decades: from one penalty to the next.
         least, most: bounds of all penalties.
         tolerance: of each fit on the path, about relative.
-        gain: fall of the held-out loss, in nats, below which the next penalty is not tried: classes that are
-            told apart entirely would lead down to ever smaller penalties, and ever slower fits, for nothing.
+        gain: share of the fall of the held-out loss so far, from where no feature is used; where one more
+            penalty brings less, the next is not tried: classes that are told apart entirely would lead down
+            to ever smaller penalties, and ever slower fits, for nothing.
     """
 
     first: float = 0.3
     decades: float = 0.75
     least: float = 1e-8
     most: float = 1e4
-    tolerance: float = 0.03
-    gain: float = 1e-3
+    tolerance: float = 0.05
+    gain: float = 5e-3
 
 
 @dataclass(frozen=True, eq=False)
 class PathPoint:
-    """A fit on the path: its penalty, its point, the loss on the held-out rows, which of them are right."""
+    """A fit on the path: its penalty, its point [W | b], the loss on the held-out rows."""
 
     penalty: float
     point: Tensor
     loss: float
-    right: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """The penalty chosen, between the best point of the path and its neighbours."""
+class HeldOutRows:
+    """Rows to judge a fit on, (n, coordinates) float32, and their labels, (n,)."""
 
-    penalty: float
-    best: PathPoint
-    path: tuple[PathPoint, ...]
+    rows: Tensor
+    labels: Tensor
+
+    def judge(self, point: Tensor) -> tuple[float, Tensor]:
+        """Return the mean cross-entropy at [W | b], and which rows are right."""
+        point = point.float()
+        logits = torch.addmm(point[:, -1:], point[:, :-1], self.rows.T)
+        losses = torch.logsumexp(logits, dim=0) - logits.gather(0, self.labels[None])[0]
+        return float(losses.double().mean()), logits.argmax(dim=0) == self.labels
 
 
-def choose_penalty(
-    regression: Regression,
-    coordinates: Coordinates,
-    heldout: tuple[Tensor, Tensor],
-    settings: PathSettings,
-) -> Choice:
-    """Follow the penalties downwards until the held-out loss falls no more; upwards if the first step rises.
+class Path:
+    """Warm-started fits of one surrogate at several penalties.
 
-    Args:
-        regression: the rows that are not held out.
-        coordinates: of these rows.
-        heldout: rows in the same coordinates, centred as the regression's, and their labels.
-
-    Returns:
-        The vertex of the parabola through the three points around the best (loss over log penalty).
+    Attributes:
+        memory: carried from one penalty to the next.
+        last: the penalty that the memory is of.
     """
-    memory, point, path = Memory(), regression.start(), []
-    last = 0.0
-    for penalty in _penalties(settings, down=True):
-        _carry(memory, regression, penalty - last)
-        point = descend(regression, coordinates, point, penalty, settings.tolerance, memory).point
-        path.append(_judged(penalty, point, heldout))
-        last = penalty
-        if len(path) > 1 and path[-1].loss > path[-2].loss - settings.gain:
-            break
-    if len(path) == 2 and path[1].loss > path[0].loss:
-        memory.forget()
-        for penalty in _penalties(settings, down=False):
-            point = descend(regression, coordinates, path[0].point, penalty, settings.tolerance, memory).point
-            path.insert(0, _judged(penalty, point, heldout))
-            memory.forget()
-            if path[0].loss > path[1].loss:
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        coordinates: Coordinates,
+        settings: PathSettings,
+        part: float = 1.0,
+    ):
+        """Take the rows.
+
+        Args:
+            surrogate: of these rows, or of some of them.
+            part: the surrogate's share of the rows that the penalty is for; its fits have a penalty that
+                much larger, so that penalty · rows, which decides how much is learnt, stays.
+        """
+        self.surrogate, self.coordinates = surrogate, coordinates
+        self.settings, self.part = settings, part
+        self.memory, self.last = Memory(), 0.0
+
+    def carry(self, penalty: float) -> None:
+        """Make the memory that of F with another penalty: exact, because the penalty is quadratic."""
+        weights = torch.zeros_like(self.surrogate.anchor.point, dtype=torch.float32)
+        weights[:, :-1] = (penalty - self.last) * self.surrogate.scale.square()
+        self.memory.add_curvature(weights)
+        self.last = penalty
+
+    def fit(self, penalty: float, start: Tensor) -> Tensor:
+        """Fit at a penalty from a point [W | b]; return the point."""
+        actual = penalty / self.part
+        self.carry(actual)
+        origin = self.surrogate.anchor.point
+        here = descend(
+            self.surrogate,
+            self.coordinates,
+            (start - origin).float(),
+            actual,
+            self.settings.tolerance,
+            self.memory,
+        )
+        return origin + here.point.double()
+
+    def lead_to(self, penalty: float) -> Tensor:
+        """Follow the penalties downwards to a given one: fewer evaluations than from nothing at once."""
+        point = self.surrogate.start()
+        for above in _penalties(self.settings, down=True):
+            if above > 1.5 * penalty:
+                point = self.fit(above, point)
+        return self.fit(penalty, point)
+
+    def choose(self, heldout: HeldOutRows) -> tuple[float, PathPoint]:
+        """Follow the penalties downwards until the held-out loss falls no more; upwards if it rises at once.
+
+        Args:
+            heldout: rows that no fit has seen, in the same coordinates.
+
+        Returns:
+            The vertex of the parabola through the three fits around the best one (loss over log penalty), and
+            the best fit.
+        """
+        fits: list[PathPoint] = []
+        point = self.surrogate.start()
+        unused = heldout.judge(point)[0]
+
+        def judged(penalty: float, start: Tensor) -> PathPoint:
+            fitted = self.fit(penalty, start)
+            return PathPoint(penalty, fitted, heldout.judge(fitted)[0])
+
+        for penalty in _penalties(self.settings, down=True):
+            fits.append(judged(penalty, point))
+            point = fits[-1].point
+            gained = max(0.0, unused - fits[-1].loss)
+            if len(fits) > 1 and fits[-1].loss > fits[-2].loss - self.settings.gain * gained:
                 break
-    best = min(path, key=lambda fit: fit.loss)
-    return Choice(_vertex(path, path.index(best)), best, tuple(path))
+        if len(fits) == 2 and fits[1].loss > fits[0].loss:
+            self.memory.forget()
+            for penalty in _penalties(self.settings, down=False):
+                fits.insert(0, judged(penalty, fits[0].point))
+                if fits[0].loss > fits[1].loss:
+                    break
+        best = min(fits, key=lambda fit: fit.loss)
+        return _vertex(fits, fits.index(best)), best
 
 
 def _penalties(settings: PathSettings, down: bool) -> list[float]:
@@ -98,21 +157,6 @@ def _penalties(settings: PathSettings, down: bool) -> list[float]:
     if down and penalties[-1] > settings.least * 1.5:
         penalties.append(settings.least)
     return penalties if down else penalties[1:]
-
-
-def _carry(memory: Memory, regression: Regression, difference: float) -> None:
-    """Make the memory that of F with another penalty: exact, because the penalty is quadratic."""
-    weight = difference * regression.scale.square()
-    for step, change in zip(memory.steps, memory.changes, strict=True):
-        change[:, :-1] += step[:, :-1] * weight.to(step.dtype)
-
-
-def _judged(penalty: float, point: Tensor, heldout: tuple[Tensor, Tensor]) -> PathPoint:
-    rows, labels = heldout
-    logits = torch.addmm(point[:, -1:], point[:, :-1], rows.T)
-    losses = torch.logsumexp(logits, dim=0) - logits.gather(0, labels[None])[0]
-    right = logits.argmax(dim=0) == labels
-    return PathPoint(penalty, point, float(losses.double().mean()), right)
 
 
 def _vertex(path: list[PathPoint], best: int) -> float:

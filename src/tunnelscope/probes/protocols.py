@@ -16,7 +16,7 @@ from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_r
 from tunnelscope.protocol_names import PROTOCOL_NAMES, short_names
 from tunnelscope.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, SCORE_NAMES
 
-WITH_PENALTY = ("exact/v1", "ridge/v1")
+WITH_PENALTY = ("exact/v2", "ridge/v1")
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def task_protocol(name: str, task: str) -> str:
         raise unknown_name("task", task, SCORE_NAMES)
     if task == CLASSIFICATION:
         return full
-    able = {REGRESSION: ("exact/v1", "ridge/v1"), MULTI_LABEL: ("exact/v1",)}[task]
+    able = {REGRESSION: ("exact/v2", "ridge/v1"), MULTI_LABEL: ("exact/v2",)}[task]
     if full not in able:
         raise RequestError(f"probe {name} is for classes, the labels here are {task}; leave --probe out")
-    return "ridge_regression/v1" if task == REGRESSION else "one_vs_rest/v1 with exact/v1"
+    return "ridge_regression/v1" if task == REGRESSION else "one_vs_rest/v1 with exact/v2"
 
 
 Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]

@@ -116,7 +116,7 @@ def finite_features(features: Any, where: str = "") -> Tensor:
         raise RequestError(
             f"{where}features of shape {tuple(features.shape)} are empty; give at least one row"
         )
-    if not bool(features.sum(dtype=torch.float64).isfinite()):
+    if not all(bool(bound.isfinite()) for bound in torch.aminmax(features)):
         bad = ~features.isfinite()
         rows, columns = bad.any(dim=1).nonzero().flatten(), bad.any(dim=0).nonzero().flatten()
         if len(rows):

@@ -4,7 +4,7 @@
 (scikit-learn's `Ridge(alpha=penalty * n)`), the penalty one of half decades from 1e-6 to 1e4, chosen on
 held-out rows as for `ridge/v1`. It is scored by R², the mean over the targets.
 
-`one_vs_rest/v1` fits `exact/v1` to each label against its absence and is scored by average precision (area
+`one_vs_rest/v1` fits `exact/v2` to each label against its absence and is scored by average precision (area
 under the steps of precision over recall, ties taken together), the mean over the labels (mAP).
 """
 
@@ -233,7 +233,7 @@ def _one_vs_rest(
         mean=scaling.mean,
         scale=scaling.scale,
         class_names=names,
-        protocol="one_vs_rest/v1 with exact/v1",
+        protocol="one_vs_rest/v1 with exact/v2",
         n_train=len(features),
         seed=seed,
         layer=layer,
