@@ -13,7 +13,17 @@ from pathlib import Path
 
 from benchmarks.harness import Row, hardware
 
-GROUPS = ("recording", "metrics", "recipes", "scan", "memory", "growth", "start")
+GROUPS = (
+    "recording",
+    "metrics",
+    "probes",
+    "sklearn_lbfgs",
+    "recipes",
+    "scan",
+    "memory",
+    "growth",
+    "start",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -41,7 +41,8 @@ def test_numbers_are_read_by_r2_and_the_tunnel_with_them(tmp_path):
     assert (best["layer"], best["accuracy"], best["score_name"]) == ("early", None, "r2")
     assert best["low"] < best["score"] < best["high"]
     by_layer = {p["layer"]: p["score"] for p in scan.run["probes"] if p["dataset"] == "more"}
-    assert best["score"] == by_layer["early"] > by_layer["middle"] > by_layer["last"]
+    assert best["score"] == pytest.approx(by_layer["early"], abs=1e-12)
+    assert by_layer["early"] > by_layer["middle"] > by_layer["last"]
     kept = scan.tunnel["ood"]["more"]["retained"]
     assert kept["value"] == pytest.approx(by_layer["last"] / by_layer["early"])
     assert kept["high"] < 1
