@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-BLOCK_ELEMENTS = 1 << 20  # 8 MB in double precision: about what a core's cache holds
+BLOCK_ELEMENTS = 1 << 17  # 8 MB in double precision: about what a core's cache holds
 
 
 def row_blocks(rows: int, width: int, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:

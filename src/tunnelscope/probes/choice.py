@@ -18,7 +18,7 @@ from tunnelscope.probes.protocols import fit_probe
 from tunnelscope.probes.targets import TargetProbe, refit, target_credits
 from tunnelscope.randomness import named_generator, numpy_generator
 
-FEW_HELDOUT = 1000  # held-out rows below which one part is too few to choose by
+FEW_HELDOUT = 500  # held-out rows below which one part is too few to choose by
 PARTS = 10
 TOLERANCE = 0.03  # of the exact fits in here; their accuracies differ by a row or two from the optimum's
 
