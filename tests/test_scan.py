@@ -324,3 +324,31 @@ def test_groups_reach_the_choice_of_the_layer():
     (whole, new), (_, known) = chosen
     assert whole == "choice/v1, 10 parts of whole groups, with knn/v1"
     assert new < 0.7 < 0.9 < known
+
+
+def test_a_recipe_side_by_side_gives_what_it_gives_one_by_one(tmp_path):
+    draws = np.random.default_rng(0)
+    labels = {"train": draws.integers(3, size=60), "test": draws.integers(3, size=30)}
+    layers = {
+        part: {
+            f"layer{index}": (numbers[:, None] + draws.normal(size=(len(numbers), 8))).astype("float32")
+            for index in range(3)
+        }
+        for part, numbers in labels.items()
+    }
+    given = {part: (layers[part], labels[part]) for part in labels}
+    together = ts.scan_features(id=given, probe="harun2024", cache=False)
+    alone = {
+        name: ts.scan_features(
+            id={part: ({name: layers[part][name]}, labels[part]) for part in labels},
+            probe="harun2024",
+            cache=False,
+        )
+        for name in layers["train"]
+    }
+    chosen = together.frame[together.frame["quantity"] == "choice_accuracy"].set_index("layer")["value"]
+    for row in together.run["probes"]:
+        one = alone[row["layer"]].run["probes"][0]
+        frame = alone[row["layer"]].frame
+        assert chosen[row["layer"]] == frame[frame["quantity"] == "choice_accuracy"]["value"].item()
+        assert (row["accuracy"], row["best_test_accuracy"]) == (one["accuracy"], one["best_test_accuracy"])

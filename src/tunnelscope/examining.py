@@ -1,6 +1,6 @@
 """One data set through a network: recorded, then probed and measured layer by layer, each outcome kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,6 +13,10 @@ from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
 from tunnelscope.metrics import METRICS, unbiased_cka
 from tunnelscope.outcome import Outcome, load_outcome, measure_layer
+from tunnelscope.probes import LinearProbe, protocol_name
+from tunnelscope.probes.choice import ChoiceScores, recipe_choices
+from tunnelscope.probes.protocols import RECIPES, fit_recipe_probes
+from tunnelscope.probes.recipes import STACK_ELEMENTS, stacks
 from tunnelscope.randomness import named_generator
 from tunnelscope.recording import INPUT, Recorded, Recorder, StageProgress, ready_shape
 from tunnelscope.store import Store, code_of, key_of
@@ -43,6 +47,7 @@ def examine(
     scale_doubt: str | None = None,
     *,
     with_cka: bool = True,
+    most_together: int = STACK_ELEMENTS,
 ) -> Findings:
     """Record one data set, probe every layer on it and measure its features.
 
@@ -51,6 +56,7 @@ def examine(
         cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
         scale_doubt: what is doubtful of the inputs' scale, in words.
         with_cka: compare all layers with each other too.
+        most_together: as for `measure`.
     """
     with clock.stage("record"):
         train, test = record_both(recorder, dataset, notify, logits=role == "id", store=store)
@@ -67,7 +73,7 @@ def examine(
     with clock.stage("duplicates"):
         find_twins(findings, train, test, recorder, store)
     with clock.stage("probes"):
-        measure(findings, train, test, settings, notify, store)
+        measure(findings, train, test, settings, notify, store, most_together)
     with clock.stage("cka"):
         if with_cka:
             compare_layers(findings, test, cka_rows, settings.seed)
@@ -81,52 +87,77 @@ def measure(
     settings: Settings,
     notify: StageProgress,
     store: Store | None = None,
+    most_together: int = STACK_ELEMENTS,
 ) -> None:
-    """Probe and measure each layer, `INPUT` first where it was recorded; a layer's features are read once.
+    """Probe and measure each layer, `INPUT` first where it was recorded.
 
     Args:
         findings: of the data set; filled in.
+        most_together: features of the layers that a paper's recipe trains side by side, at most.
     """
     names = [*([INPUT] if INPUT in train.features else []), *findings.layers]
     seeds = [settings.seed + repeat for repeat in range(settings.seeds)]
-    credits = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
-    for position, name in enumerate(names):
-        outcomes = _outcomes(findings, train, test, name, seeds, settings, store)
-        for seed, outcome in outcomes.items():
-            findings.probes[name, seed] = outcome.probe
-            if name != INPUT:
-                credits[seeds.index(seed), findings.layers.index(name)] = outcome.credits.numpy()
-                findings.choice[name, seed] = outcome.choice
-            if outcome.metrics:
-                findings.metrics[name] = outcome.metrics
-                findings.notes.extend((note, name) for note in outcome.notes)
-        notify(f"{findings.dataset.key}: layers probed and measured", position + 1, len(names))
-    findings.credits = credits
+    findings.credits = np.zeros((len(seeds), len(findings.layers), len(test.labels)))
+    done = 0
+    for together in _together(findings, train, names, settings, most_together):
+        for seed in seeds:
+            for name, outcome in _outcomes(findings, train, test, together, seed, settings, store):
+                _enter(findings, name, seed, settings, outcome)
+                if seed == seeds[-1]:
+                    done += 1
+                    notify(f"{findings.dataset.key}: layers probed and measured", done, len(names))
     findings.notes += _not_converged(findings)
+
+
+def _together(
+    findings: Findings, train: Recorded, names: list[str], settings: Settings, elements: int
+) -> Iterator[list[str]]:
+    """The layers in the groups that are fitted at once: side by side by a recipe, else one by one."""
+    recipe = RECIPES.get(protocol_name(settings.protocol))
+    if recipe is None or findings.dataset.task != CLASSIFICATION:
+        yield from ([name] for name in names)
+        return
+    widths = {name: train.features[name].shape[1] for name in names}
+    yield from stacks(widths, len(train.labels), len(findings.dataset.class_names), recipe, elements)
+
+
+def _enter(findings: Findings, name: str, seed: int, settings: Settings, outcome: Outcome) -> None:
+    """Put one layer's outcome among the findings; the input has its probe alone."""
+    findings.probes[name, seed] = outcome.probe
+    if name != INPUT:
+        findings.credits[seed - settings.seed, findings.layers.index(name)] = outcome.credits.numpy()
+        findings.choice[name, seed] = outcome.choice
+    if outcome.metrics:
+        findings.metrics[name] = outcome.metrics
+        findings.notes.extend((note, name) for note in outcome.notes)
 
 
 def _outcomes(
     findings: Findings,
     train: Recorded,
     test: Recorded,
-    name: str,
-    seeds: list[int],
+    names: list[str],
+    seed: int,
     settings: Settings,
     store: Store | None,
-) -> dict[int, Outcome]:
-    """One layer's outcome for each seed: from the store, or measured now and kept."""
-    outcomes: dict[int, Outcome] = {}
-    features: list[tuple[Tensor, Tensor]] = []
-    for seed in seeds:
-        is_first = seed == seeds[0]
-        key = _outcome_key(findings, train, test, name, seed, is_first, settings) if store else ""
-        kept = load_outcome(folder) if store and (folder := store.outcome(key)) else None
-        if kept is not None:
-            outcomes[seed] = kept
-            continue
-        features = features or [(part.features[name], part.labels) for part in (train, test)]
-        outcomes[seed] = measure_layer(
-            *features,
+) -> Iterator[tuple[str, Outcome]]:
+    """Some layers' outcomes for one seed: from the store, or measured now and kept."""
+    is_first = seed == settings.seed
+    keys = {
+        name: _outcome_key(findings, train, test, name, seed, is_first, settings) if store else ""
+        for name in names
+    }
+    missing = []
+    for name in names:
+        kept = load_outcome(folder) if store and (folder := store.outcome(keys[name])) else None
+        if kept is None:
+            missing.append(name)
+        else:
+            yield name, kept
+    fitted, choices = _side_by_side(findings, train, test, missing, seed, settings)
+    for name in missing:
+        outcome = measure_layer(
+            *((part.features[name], part.labels) for part in (train, test)),
             protocol=settings.protocol,
             tolerance=settings.tolerance,
             penalty=settings.penalty,
@@ -137,16 +168,41 @@ def _outcomes(
             groups=_groups(findings.dataset),
             with_choice=name != INPUT,
             with_metrics=name != INPUT and is_first,
+            fitted=fitted.get(name),
+            choice=choices.get(name),
         )
         if store is not None:
             about = {
                 "model": findings.model,
                 "data": findings.dataset.key,
                 "layer": name,
-                "protocol": outcomes[seed].probe.protocol,
+                "protocol": outcome.probe.protocol,
             }
-            store.write_outcome(key, outcomes[seed].save, about)
-    return outcomes
+            store.write_outcome(keys[name], outcome.save, about)
+        yield name, outcome
+
+
+def _side_by_side(
+    findings: Findings, train: Recorded, test: Recorded, names: list[str], seed: int, settings: Settings
+) -> tuple[dict[str, LinearProbe], dict[str, ChoiceScores]]:
+    """Probes and their judgements of layers that a recipe trains with the same batches; none of one alone."""
+    if len(names) < 2:
+        return {}, {}
+    layers, read = ({name: part.features[name] for name in names} for part in (train, test))
+    groups = _groups(findings.dataset)
+    fitted = dict(
+        fit_recipe_probes(
+            layers,
+            train.labels,
+            protocol=settings.protocol,
+            class_names=findings.dataset.class_names,
+            penalty=settings.penalty,
+            seed=seed,
+            groups=groups,
+            test=(read, test.labels),
+        )
+    )
+    return fitted, recipe_choices(layers, train.labels, fitted, groups)
 
 
 def _outcome_key(

@@ -76,6 +76,8 @@ def measure_layer(
     groups: Tensor | None = None,
     with_choice: bool = True,
     with_metrics: bool = True,
+    fitted: AnyProbe | None = None,
+    choice: ChoiceScores | None = None,
 ) -> Outcome:
     """Probe one layer, judge it for the choice of a layer, and measure its features.
 
@@ -85,8 +87,10 @@ def measure_layer(
         layer: its name, for messages.
         groups: what each training row belongs to, (n,) int64; None: each row stands alone.
         with_choice, with_metrics: leave out what is not read (the input's baseline, further seeds).
+        fitted, choice: the layer's probe and its judgement, where they are at hand (several layers side by
+            side).
     """
-    fitted = fit_probe(
+    fitted = fitted or fit_probe(
         *train,
         protocol=protocol,
         tolerance=tolerance,
@@ -97,11 +101,13 @@ def measure_layer(
         task=task,
         groups=groups,
         test=test,
-    ).scored(*test)
+    )
+    fitted = fitted.scored(*test)
     credits = fitted.credits(*test)
     give_back()
-    choice = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
-    if with_choice:
+    if not with_choice:
+        choice = ChoiceScores(credits[:0], None, torch.zeros(0, dtype=torch.int64))
+    elif choice is None:
         choice = choice_scores(*train, fitted, groups)
         give_back()
     metrics, notes = {}, []

@@ -13,13 +13,16 @@ from tunnelscope.errors import MachineError
 from tunnelscope.findings import Settings
 from tunnelscope.memory import available, forget_peak, peak, resident, size
 from tunnelscope.metrics.costs import cka_bytes, cka_work, metrics_bytes, metrics_work
+from tunnelscope.probes import protocol_name
 from tunnelscope.probes.costs import fit_bytes, fit_work
+from tunnelscope.probes.protocols import RECIPES
+from tunnelscope.probes.recipes import stacks
 from tunnelscope.recording import Recorder
 
 FLOAT = 4  # bytes of a feature
 REPORT = 140 * 2**20  # what drawing the report takes
 KEPT = 1.25  # of several sets: the allocator keeps a part of what the one before took
-MEASURED_BATCHES, MEASURED_SECONDS = 8, 1.0  # of the pass, to take its time from, whichever is less
+MEASURED_BATCHES, MEASURED_SECONDS = 8, 0.4  # of the pass, to take its time from, whichever is less
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Plan:
         in_memory: whether features stay in memory (no cache, and they fit).
         control: whether the network is scanned untrained too. It comes second, when the first one's
             features are freed: memory grows by its weights and probes, disk and time are for both.
+        stacking: memory of the layers that a paper's recipe trains side by side; 0: one after another.
     """
 
     sets: dict[str, tuple[int, int, int]]
@@ -53,6 +57,7 @@ class Plan:
     in_memory: bool = False
     control: bool = False
     report: int = REPORT
+    stacking: int = 0
 
     @property
     def held(self) -> int:
@@ -68,7 +73,7 @@ class Plan:
     @property
     def memory(self) -> int:
         """The most memory that the process is expected to take."""
-        stages = (self.recording, self.probing, self.comparing)
+        stages = (self.recording, self.probing + self.stacking, self.comparing)
         return self.base + max(self.held + int(self.kept * max(stages)), self.report)
 
     @property
@@ -153,6 +158,7 @@ def make_plan(
         cka_rows=most_test,
         control=control,
         report=REPORT if report else 0,
+        stacking=max(stacked_bytes(*one, widths, settings.protocol) for one in sets.values()),
     )
     return plan if cached else replace(plan, in_memory=True)
 
@@ -180,6 +186,8 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
             f"a layer's features and probe ({widest} has {plan.widths[widest]:,} features); give more, fewer "
             "rows (--max-samples), or a smaller pooling (--pool avg)"
         )
+    if plan.memory > limit:
+        plan = replace(plan, stacking=0)
     if plan.memory > limit and plan.in_memory:
         plan = replace(plan, in_memory=False)
     while plan.memory > limit and plan.base + plan.kept * plan.recording > limit and plan.batch_size > 1:
@@ -198,6 +206,17 @@ def probing_bytes(train: int, test: int, width: int, classes: int) -> int:
     """
     features = FLOAT * width * (train + test)
     return features + max(fit_bytes(train, width, classes), metrics_bytes(test, width, classes))
+
+
+def stacked_bytes(train: int, test: int, classes: int, widths: Mapping[str, int], protocol: str) -> int:
+    """Memory of the layers that a paper's recipe trains side by side; 0 for other protocols."""
+    recipe = RECIPES.get(protocol_name(protocol))
+    if recipe is None:
+        return 0
+    together = [names for names in stacks(widths, train, classes, recipe) if len(names) > 1]
+    return max(
+        (FLOAT * (train + test) * sum(map(widths.__getitem__, names)) for names in together), default=0
+    )
 
 
 def _work(

@@ -25,6 +25,7 @@ from tunnelscope.planning import Plan, fit_to, make_plan
 from tunnelscope.precision import check_precision
 from tunnelscope.probes import check_penalty, protocol_name, task_protocol
 from tunnelscope.probes.exact import check_tolerance
+from tunnelscope.probes.recipes import STACK_ELEMENTS
 from tunnelscope.recording import (
     Recorder,
     StageProgress,
@@ -302,13 +303,27 @@ def _store(
 def _examine_all(
     work: Work, settings: Settings, clock: Clock, notify: StageProgress, store: Store | None
 ) -> list[Findings]:
-    rows = work.plan.cka_rows
+    rows, together = work.plan.cka_rows, _most_together(work.plan)
     return [
         examine(
-            work.recorder, dataset, role, settings, clock, notify, store, rows, work.doubts.get(dataset.key)
+            work.recorder,
+            dataset,
+            role,
+            settings,
+            clock,
+            notify,
+            store,
+            rows,
+            work.doubts.get(dataset.key),
+            most_together=together,
         )
         for dataset, role in zip(work.sources, work.roles, strict=True)
     ]
+
+
+def _most_together(sized: Plan) -> int:
+    """Features of layers trained side by side, at most: those of one layer where memory is short."""
+    return STACK_ELEMENTS if sized.stacking else 1
 
 
 def check_settings(settings: Settings) -> None:
@@ -459,7 +474,17 @@ def _examine_control(
 
     try:
         findings = [
-            examine(recorder, dataset, role, settings, clock, told, store, with_cka=False)
+            examine(
+                recorder,
+                dataset,
+                role,
+                settings,
+                clock,
+                told,
+                store,
+                with_cka=False,
+                most_together=_most_together(work.plan),
+            )
             for dataset, role in zip(work.sources, work.roles, strict=True)
         ]
     except RequestError as error:  # the data went through the trained network

@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from tunnelscope.probes import choice_protocol, choice_scores, probe
-from tunnelscope.probes.choice import stratified_parts
+from tunnelscope.probes import choice_protocol, choice_scores, fit_probe, probe
+from tunnelscope.probes.choice import recipe_choices, stratified_parts
 
 
 def planted(rows, width=6, classes=4, seed=0):
@@ -65,6 +65,25 @@ def test_random_labels_are_at_chance_though_the_training_rows_fit():
 def test_the_choice_names_its_protocol_and_tolerance(protocol, tolerance, name):
     fitted = probe(*planted(200), protocol=protocol, tolerance=tolerance)
     assert choice_protocol(fitted) == name
+
+
+@pytest.mark.parametrize("protocol", ["masarczyk2023", "harun2024"])
+def test_layers_of_a_recipe_are_judged_side_by_side_as_one_by_one(protocol):
+    features = {f"layer {seed}": planted(120, seed=seed)[0] for seed in range(3)}
+    features["wide"] = planted(120, width=9)[0]
+    labels = planted(120)[1]
+    fitted = probe(features, labels, protocol=protocol)
+    together = recipe_choices(features, labels, fitted)
+    parts = stratified_parts(labels, seed=0)
+    for name, layer in features.items():
+        right = torch.zeros(120, dtype=torch.bool)
+        for part in range(10):
+            fit, judged = parts != part, parts == part
+            alone = fit_probe(layer[fit], labels[fit], protocol=protocol, classes=4)
+            right[judged] = alone.predict(layer[judged]) == labels[judged]
+        assert torch.equal(together[name].credits, right)
+        assert torch.equal(choice_scores(layer, labels, fitted[name]).credits, right)
+        assert torch.equal(together[name].rows, torch.arange(120))
 
 
 def test_a_large_set_is_judged_by_its_one_part():

@@ -1,10 +1,11 @@
 """How good a layer is on training rows that its probe did not see, to choose a layer by.
 
-One held-out tenth of a large training set tells layers apart to a point. Of a thousand rows it is a
+One held-out tenth of a large training set tells layers apart to a point or two. Of a thousand rows it is a
 hundred, whose sampling error (4 points) is larger than the difference between neighbouring layers; there
 every training row is held out once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,9 @@ from tunnelscope.groups import even_parts
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe
-from tunnelscope.probes.protocols import fit_probe
+from tunnelscope.probes.protocols import RECIPES, fit_probe
+from tunnelscope.probes.recipes import fit_recipes_among
+from tunnelscope.probes.rows import Rows
 from tunnelscope.probes.targets import TargetProbe, refit, target_credits
 from tunnelscope.randomness import named_generator, numpy_generator
 
@@ -53,7 +56,7 @@ def choice_scores(
     """Judge a layer's probe on held-out training rows.
 
     They are the probe's own (`heldout_right`, `heldout_loss`) unless its held-out part has fewer than
-    1,000 rows; then ten disjoint parts, each predicted by a probe of the same protocol and penalty fitted
+    500 rows; then ten disjoint parts, each predicted by a probe of the same protocol and penalty fitted
     on the other nine.
 
     Args:
@@ -63,6 +66,8 @@ def choice_scores(
     """
     if isinstance(fitted, TargetProbe):
         return _target_choice(features, labels, fitted, groups)
+    if fitted.protocol in RECIPES and isinstance(fitted, LinearProbe) and not _one_part_is_enough(fitted):
+        return recipe_choices({fitted.layer: features}, labels, {fitted.layer: fitted}, groups)[fitted.layer]
     judged = fitted.heldout_right
     if judged is None and fitted.penalty is None:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
@@ -72,7 +77,37 @@ def choice_scores(
             return _score(features, labels, _mask(rows, len(labels)), fitted)
         return ChoiceScores(judged, fitted.heldout_loss, rows)
     parts = stratified_parts(labels, fitted.seed, groups=groups)
-    scores = [_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)]
+    return _joined([_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)])
+
+
+def recipe_choices(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    fitted: Mapping[str, LinearProbe],
+    groups: Tensor | None = None,
+) -> dict[str, ChoiceScores]:
+    """Do as `choice_scores` for the probes of a paper's recipe, layers of equal width side by side.
+
+    Args:
+        features: layer → (n, d).
+        fitted: layer → its probe; all of one recipe and seed.
+    """
+    first = next(iter(fitted.values()))
+    if _one_part_is_enough(first):
+        return {name: choice_scores(features[name], labels, probe, groups) for name, probe in fitted.items()}
+    rows = {name: Rows(features[name], labels, probe.class_names) for name, probe in fitted.items()}
+    parts = stratified_parts(labels, first.seed, groups=groups)
+    scores: dict[str, list[ChoiceScores]] = {name: [] for name in fitted}
+    for part in range(int(parts.max()) + 1):
+        heldout = parts == part
+        among, judged = (~heldout).nonzero().flatten(), heldout.nonzero().flatten()
+        for name, judge in fit_recipes_among(rows, RECIPES[first.protocol], first.seed, among):
+            scores[name].append(_judgement(judge, features[name][judged], labels[judged], judged))
+    return {name: _joined(each) for name, each in scores.items()}
+
+
+def _joined(scores: list[ChoiceScores]) -> ChoiceScores:
+    """The scores of disjoint parts as one."""
     if not scores:
         return ChoiceScores(torch.zeros(0, dtype=torch.bool), None, torch.zeros(0, dtype=torch.int64))
     losses = [score.loss for score in scores if score.loss is not None]
@@ -165,6 +200,9 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
         seed=fitted.seed,
         layer=fitted.layer,
     )
-    right = probe.predict(features[heldout]) == labels[heldout]
-    loss = probe.scores(features[heldout], labels[heldout]).loss
-    return ChoiceScores(right, loss, heldout.nonzero().flatten())
+    return _judgement(probe, features[heldout], labels[heldout], heldout.nonzero().flatten())
+
+
+def _judgement(probe: Probe, features: Tensor, labels: Tensor, rows: Tensor) -> ChoiceScores:
+    right = probe.predict(features) == labels
+    return ChoiceScores(right, probe.scores(features, labels).loss, rows)

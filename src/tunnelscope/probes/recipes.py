@@ -76,7 +76,8 @@ def fit_recipes(
     """
     first = next(iter(rows.values()))
     fit, heldout = first.held_out(seed)
-    for names in _stacks(rows, recipe):
+    widths = {name: one.features.shape[1] for name, one in rows.items()}
+    for names in stacks(widths, len(first.labels), len(first.class_names), recipe):
         layers = [rows[name] for name in names]
         stacked, read = _stacked(layers), None
         if test is not None:
@@ -87,6 +88,21 @@ def fit_recipes(
             yield probe.layer, probe if judge is None else _judged(probe, judge, one.take(heldout))
 
 
+def fit_recipes_among(
+    rows: Mapping[str, Rows], recipe: Recipe, seed: int, among: Tensor
+) -> Iterator[tuple[str, LinearProbe]]:
+    """Train a probe on some rows of each layer, numbered in `among`, to judge the others by.
+
+    The same as `fit_recipes` on these rows alone, but for what that says of rows it holds out itself.
+    """
+    first = next(iter(rows.values()))
+    widths = {name: one.features.shape[1] for name, one in rows.items()}
+    for names in stacks(widths, len(first.labels), len(first.class_names), recipe):
+        stacked = _stacked([rows[name] for name in names])
+        for probe in _probes(names, stacked, first, recipe, seed, among=among):
+            yield probe.layer, probe
+
+
 def _judged(probe: LinearProbe, judge: LinearProbe, rows: Rows) -> LinearProbe:
     """Return the probe with what the training without the held-out rows says of them."""
     right = (judge.predict(rows.features) == rows.labels).cpu()
@@ -94,15 +110,22 @@ def _judged(probe: LinearProbe, judge: LinearProbe, rows: Rows) -> LinearProbe:
     return replace(probe, heldout_right=right, heldout_loss=loss)
 
 
-def _stacks(rows: Mapping[str, Rows], recipe: Recipe) -> Iterator[list[str]]:
-    """Yield the layers that are trained side by side: equally wide, small enough to gain by it."""
+def stacks(
+    widths: Mapping[str, int], rows: int, classes: int, recipe: Recipe, elements: int = STACK_ELEMENTS
+) -> Iterator[list[str]]:
+    """Yield the layers that are trained side by side: equally wide, small enough to gain by it.
+
+    Args:
+        widths: layer → features.
+        rows: training rows.
+        elements: of the layers of a stack together, at most; one layer is always a stack.
+    """
     by_width: dict[int, list[str]] = {}
-    for name, one in rows.items():
-        by_width.setdefault(one.features.shape[1], []).append(name)
+    for name, width in widths.items():
+        by_width.setdefault(width, []).append(name)
     for width, names in by_width.items():
-        one = rows[names[0]]
-        work = width * len(one.class_names) * min(recipe.batch, len(one.labels))
-        most = max(1, STACK_ELEMENTS // (width * len(one.labels))) if work < WORTH_STACKING else 1
+        is_worth_it = width * classes * min(recipe.batch, rows) < WORTH_STACKING
+        most = max(1, elements // (width * rows)) if is_worth_it else 1
         for start in range(0, len(names), most):
             yield names[start : start + most]
 
