@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import AWKWARD, objective, planted, reference, standardised
 
+from tunnelscope.errors import RequestError
 from tunnelscope.linalg import coordinates, lbfgs
 from tunnelscope.linalg.coordinates import whitened
 from tunnelscope.linalg.precision import fast_type
 from tunnelscope.linalg.standardise import measure
-from tunnelscope.probes import exact, fit_probe
+from tunnelscope.probes import exact, fit_probe, solve
+from tunnelscope.probes import probe as probe_layers
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.regression import Regression
@@ -158,6 +160,43 @@ def test_rows_too_small_for_a_scale_in_float32_are_standardised_in_double_precis
         assert bool(rows.isfinite().all())
 
 
+@pytest.mark.parametrize("size", [1e33, 1e20, 1.0, 1e-20, 1e-38])
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_features_of_any_size_are_measured_as_in_double_precision(size, offset):
+    draws = torch.Generator().manual_seed(0)
+    features = ((torch.randn(700, 4, generator=draws) + offset) * size).float()
+    features[:, 2] = features[0, 2]
+    plain = measure(features.double())
+    measured = measure(features)
+    assert torch.allclose(measured.scale, plain.scale, rtol=1e-5)
+    assert bool((((measured.mean - plain.mean) * plain.scale).abs() < 1e-5).all())
+    assert measured.scale[2] == 0
+
+
+def test_where_anchors_lead_nowhere_the_descent_goes_on_in_double_precision(monkeypatch):
+    features, labels = planted("unbalanced")
+    plain = fit_probe(features, labels, penalty=1e-3, tolerance=1e-6)
+    monkeypatch.setattr(solve, "ROUNDS", 0)
+    probe = fit_probe(features, labels, penalty=1e-3, tolerance=1e-6)
+    assert probe.converged
+    assert torch.allclose(probe.weights, plain.weights, atol=1e-2)
+    rows = standardised(features)
+    ours = objective(rows, labels, probe.weights.double().numpy(), probe.bias.double().numpy(), 1e-3)
+    best = objective(rows, labels, *reference(rows, labels, 1e-3), 1e-3)
+    assert -1e-7 <= (ours - best) / ours <= probe.gap + 1e-7
+
+
+def test_label_smoothing_is_an_option_of_exact_alone():
+    features, labels = planted("unbalanced")
+    smooth = probe_layers({"a": features}, labels, smoothing=0.1)["a"]
+    assert smooth.protocol == "exact/v2, label smoothing 0.1"
+    for wrong in ({"smoothing": 1.0}, {"smoothing": 0.1, "protocol": "ridge"}):
+        with pytest.raises(RequestError, match="smoothing"):
+            probe_layers({"a": features}, labels, **wrong)
+    with pytest.raises(RequestError, match="smoothing"):
+        probe_layers({"a": features, "b": features}, labels, smoothing=0.1, protocol="harun2024")
+
+
 def test_measuring_leaves_the_features_alone():
     features, _ = planted("offset")
     before = features.clone()
@@ -179,7 +218,7 @@ def test_the_direction_is_that_of_the_two_loop_recursion():
     draws = torch.Generator().manual_seed(0)
     factor = torch.randn(20, 20, generator=draws)
     curvature, memory, pairs = factor @ factor.T + torch.eye(20), lbfgs.Memory(5), []
-    for _ in range(8):
+    for _ in range(13):  # past twice the pairs that are kept
         step = torch.randn(4, 5, generator=draws)
         change = (curvature @ step.flatten()).view(4, 5)
         memory.remember(step, change)

@@ -65,14 +65,22 @@ def measure(features: Tensor) -> Standardisation:
         features: (rows, features), any float type, at least one row.
     """
     centre, drift, variance = _moments(features)
-    is_held = ((variance > SMALLEST_SQUARE) | (variance == 0)) & variance.isfinite()
-    if not bool(is_held.all()) and features.dtype != torch.float64:
+    if features.dtype != torch.float64 and not _are_held(features, variance):
         centre, drift, variance = _moments(features.double())
     mean = centre.double() + drift
     deviation = (variance - drift.square()).clamp_min(0).sqrt()
     varies = (deviation > CONSTANT_SHARE * mean.abs()) & (deviation > 0)
     scale = torch.where(varies, 1 / torch.where(varies, deviation, 1.0), 0.0)
     return Standardisation(mean, scale)
+
+
+def _are_held(features: Tensor, squares: Tensor) -> bool:
+    """Whether float32 could hold the squares, or they are 0 because the feature is constant."""
+    is_held = (squares > SMALLEST_SQUARE) & squares.isfinite()
+    if not bool((squares == 0).any()):
+        return bool(is_held.all())
+    least, most = features.aminmax(dim=0)
+    return bool((is_held | ((squares == 0) & (least == most))).all())
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

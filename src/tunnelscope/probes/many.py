@@ -9,7 +9,13 @@ from torch import Tensor
 from tunnelscope.errors import RequestError
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.protocols import RECIPES, fit_probe, fit_recipe_probes, protocol_name
+from tunnelscope.probes.protocols import (
+    RECIPES,
+    check_smoothing,
+    fit_probe,
+    fit_recipe_probes,
+    protocol_name,
+)
 from tunnelscope.probes.targets import TargetProbe
 from tunnelscope.tasks import CLASSIFICATION
 
@@ -30,6 +36,7 @@ def probe(
     groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
+    smoothing: float = 0.0,
 ) -> dict[str, AnyProbe]: ...
 
 
@@ -47,6 +54,7 @@ def probe(
     groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
+    smoothing: float = 0.0,
 ) -> AnyProbe: ...
 
 
@@ -63,6 +71,7 @@ def probe(
     groups: Any = None,
     progress: Callable[[str, AnyProbe], None] | None = None,
     task: str = CLASSIFICATION,
+    smoothing: float = 0.0,
 ) -> dict[str, AnyProbe] | AnyProbe:
     """Fit a probe on each layer's features and score it on the test rows.
 
@@ -79,6 +88,8 @@ def probe(
         groups: what each training row belongs to (a patient, a video), (n,), whole numbers; the rows held out
             to choose a penalty keep groups together.
         progress: called with a layer's name and its probe when it is done (the recipes do several at once).
+        task: "classification", "regression" (numbers) or "multi-label" (0 and 1, (n, labels)).
+        smoothing: label smoothing of `exact`: share of each label spread evenly over all classes.
 
     Returns:
         layer name → probe, in the order of `features`; one probe for the features of one layer.
@@ -99,7 +110,7 @@ def probe(
     classes = None if class_names is not None else _classes(labels, None if test is None else test[1])
     read = None if test is None or test_layers is None else (test_layers, test[1])
     about = {"protocol": protocol, "classes": classes, "class_names": class_names, "seed": seed}
-    about |= {"task": task, "groups": groups}
+    about |= {"task": task, "groups": groups, "smoothing": smoothing}
     probes: dict[str, AnyProbe] = {}
     for name, fitted in _fitted(layers, labels, read, tolerance, penalty, about):
         probes[name] = fitted if read is None else fitted.scored(read[0][name], read[1])
@@ -119,7 +130,8 @@ def _fitted(
     """Yield layers and probes as they are done: the papers' recipes side by side, others one by one."""
     is_recipe = about["task"] == CLASSIFICATION and protocol_name(about["protocol"]) in RECIPES
     if is_recipe and len(layers) > 1:
-        told = {key: value for key, value in about.items() if key != "task"}
+        check_smoothing(protocol_name(about["protocol"]), about["smoothing"])
+        told = {key: value for key, value in about.items() if key not in ("task", "smoothing")}
         yield from fit_recipe_probes(layers, labels, penalty=penalty, test=test, **told)
         return
     for name, layer in layers.items():

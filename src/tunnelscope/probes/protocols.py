@@ -27,13 +27,23 @@ class FitSettings:
         tolerance: certified relative gap, for `exact`.
         penalty: for `exact` and `ridge`; None: chosen on held-out rows.
         seed: of all draws.
+        smoothing: label smoothing, for `exact`; a paper's recipe has its own.
         test: rows that a paper's recipe reads after each epoch, for `best_test_accuracy`.
     """
 
     tolerance: float = 1e-3
     penalty: float | None = None
     seed: int = 0
+    smoothing: float = 0.0
     test: Rows | None = None
+
+
+def check_smoothing(protocol: str, smoothing: float) -> None:
+    """Refuse label smoothing out of range, or of a protocol (full name) without it. Raises RequestError."""
+    if not 0 <= smoothing < 1:
+        raise RequestError(f"label smoothing {smoothing:g} is not from 0 to below 1; leave it out for none")
+    if smoothing and protocol != PROTOCOL_NAMES[0]:
+        raise RequestError(f"protocol {protocol} takes no label smoothing; leave it out, or take exact")
 
 
 def check_penalty(protocol: str, penalty: float | None) -> None:
@@ -46,7 +56,12 @@ def check_penalty(protocol: str, penalty: float | None) -> None:
 
 
 def _exact(rows: Rows, settings: FitSettings, layer: str) -> LinearProbe:
-    exact = ExactSettings(tolerance=settings.tolerance, penalty=settings.penalty, seed=settings.seed)
+    exact = ExactSettings(
+        tolerance=settings.tolerance,
+        penalty=settings.penalty,
+        seed=settings.seed,
+        smoothing=settings.smoothing,
+    )
     return fit_exact(rows, exact, layer)
 
 
@@ -110,6 +125,7 @@ def fit_probe(
     task: str = CLASSIFICATION,
     groups: Any = None,
     test: tuple[Any, Any] | None = None,
+    smoothing: float = 0.0,
 ) -> LinearProbe | KnnProbe | TargetProbe:
     """Fit one probe on training rows.
 
@@ -125,14 +141,18 @@ def fit_probe(
             held out, or none is. None: each row stands alone.
         test: test rows, features and labels. Only the papers' recipes read them, for `best_test_accuracy`;
             `Probe.scored` fills in all other numbers.
+        smoothing: of `exact` for classes: share of each label that is spread evenly over all classes.
 
     Raises:
         RequestError: unknown protocol, or rows that cannot be fitted.
     """
     name = protocol_name(protocol)
     check_penalty(name, penalty)
+    check_smoothing(name, smoothing)
     if task != CLASSIFICATION:
         task_protocol(name, task)
+        if smoothing:
+            raise RequestError(f"label smoothing is for classes, the labels here are {task}; leave it out")
         told = {"penalty": penalty, "seed": seed, "layer": layer, "names": tuple(class_names or ())}
         if task == REGRESSION:
             return fit_ridge_regression(features, labels, groups=groups, **told)
@@ -142,7 +162,7 @@ def fit_probe(
     if test is not None and name in RECIPES:
         read = scoring_rows(*test, rows.features.shape[1], rows.class_names, layer)
     with threads_for(rows.features.numel() * len(rows.class_names)):
-        return PROTOCOLS[name](rows, FitSettings(tolerance, penalty, seed, read), layer)
+        return PROTOCOLS[name](rows, FitSettings(tolerance, penalty, seed, smoothing, read), layer)
 
 
 def fit_recipe_probes(

@@ -111,7 +111,7 @@ def _judged(probe: LinearProbe, judge: LinearProbe, rows: Rows) -> LinearProbe:
 
 
 def stacks(
-    widths: Mapping[str, int], rows: int, classes: int, recipe: Recipe, elements: int = STACK_ELEMENTS
+    widths: Mapping[str, int], rows: int, classes: int, recipe: Recipe, elements: int | None = None
 ) -> Iterator[list[str]]:
     """Yield the layers that are trained side by side: equally wide, small enough to gain by it.
 
@@ -120,6 +120,7 @@ def stacks(
         rows: training rows.
         elements: of the layers of a stack together, at most; one layer is always a stack.
     """
+    elements = STACK_ELEMENTS if elements is None else elements
     by_width: dict[int, list[str]] = {}
     for name, width in widths.items():
         by_width.setdefault(width, []).append(name)
