@@ -22,6 +22,7 @@ GROUPS = (
     "scan",
     "memory",
     "growth",
+    "costs",
     "start",
 )
 RESULTS = Path(__file__).with_name("results.json")

@@ -1,0 +1,64 @@
+"""Fill the tables of docs/performance.md from benchmarks/results.json: `python -m benchmarks.page`.
+
+A table stands between `<!-- GROUP -->` and `<!-- end -->`; the words around it are written by hand.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent / "docs" / "performance.md"
+PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str, told: dict[str, Any]) -> str:
+    """The page with every table as the results have it."""
+    return PLACE.sub(lambda place: place[1] + _part(place[2], told) + place[3], page)
+
+
+def _part(name: str, told: dict[str, Any]) -> str:
+    if name == "hardware":
+        return _hardware(told) + "\n"
+    rows = [row for row in told["rows"] if row["group"] == name]
+    head, line = (COSTS, _cost) if name == "costs" else (BARS, _bar)
+    return "\n".join([*head, *map(line, rows), ""])
+
+
+BARS = ("| what | value | bar | | accuracy, notes |", "|---|---|---|---|---|")
+COSTS = ("| scan | seconds | the script, seconds | ratio | accuracy, notes |", "|---|---|---|---|---|")
+
+
+def _hardware(told: dict[str, Any]) -> str:
+    hardware = told["hardware"]
+    return (
+        f"{hardware['cpu']}, {hardware['threads']} threads, Python {hardware['python']}, "
+        f"PyTorch {hardware['torch']}; last run {told['date']}."
+    )
+
+
+def _bar(row: dict[str, Any]) -> str:
+    low, high = row["spread"] or (None, None)
+    value = f"{row['value']:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None else "")
+    if row["bar"] is None:
+        return f"| {row['what']} | {value} | | | {_notes(row)} |"
+    sign = "≥" if row["sense"] == ">=" else "≤"
+    judged = "holds" if row["holds"] else "**falls short**"
+    return f"| {row['what']} | {value} | {sign} {row['bar']:.3g} | {judged} | {_notes(row)} |"
+
+
+def _cost(row: dict[str, Any]) -> str:
+    seconds, what = row["seconds"], row["what"].removesuffix(": script / scan")
+    return (
+        f"| {what} | {seconds['scan']:.1f} | {seconds['script']:.1f} | {row['value']:.2g} | {_notes(row)} |"
+    )
+
+
+def _notes(row: dict[str, Any]) -> str:
+    return "; ".join(filter(None, (row["accuracy"], row["note"]))).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    results = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
