@@ -22,6 +22,8 @@ def _part(name: str, told: dict[str, Any]) -> str:
     if name == "hardware":
         return _hardware(told) + "\n"
     rows = [row for row in told["rows"] if row["group"] == name]
+    if not rows:
+        return f"Not measured yet: `python -m benchmarks --only {name}`.\n"
     head, line = (COSTS, _cost) if name == "costs" else (BARS, _bar)
     return "\n".join([*head, *map(line, rows), ""])
 
