@@ -48,6 +48,7 @@ check: install
 # Ratios within one run, beside what a user could do otherwise (40 minutes, on a machine with nothing else to do).
 bench: install
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.page
 
 bench-quick: install
 	$(BIN)/python -m benchmarks --quick

@@ -42,10 +42,10 @@ class Case:
 
 CASES = (
     Case("ResNet-20", "zoo:cifar_resnet20?classes=10", "resnet20_cifar10", "cifar10", 8000, 1600),
-    Case("ResNet-20", "zoo:cifar_resnet20?classes=10", "resnet20_cifar10", "cifar100", 8000, 1600),
+    Case("ResNet-20", "zoo:cifar_resnet20?classes=10", "resnet20_cifar10", "cifar100", 4000, 1600),
     Case("ResNet-56", "zoo:cifar_resnet56?classes=10", "resnet56_cifar10", "cifar10", 2000, 1600),
     Case("ResNet-56", "zoo:cifar_resnet56?classes=10", "resnet56_cifar10", "cifar10", 8000, 1600),
-    Case("ResNet-56", "zoo:cifar_resnet56?classes=10", "resnet56_cifar10", "cifar100", 8000, 1600),
+    Case("ResNet-56", "zoo:cifar_resnet56?classes=10", "resnet56_cifar10", "cifar100", 2000, 1600),
     Case("VGG-19, random weights", "zoo:vgg19?classes=10", "random", "cifar10", 2000, 1600),
     Case("ResNet-18, random weights, 224×224", "timm:resnet18", "random", "clothing", 500, 200),
     Case("ViT-Ti/16, random weights, 224×224", "timm:vit_tiny_patch16_224", "random", "clothing", 500, 200),

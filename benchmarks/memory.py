@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # each row is a process of i
 
 from benchmarks.harness import Row
 
-SHAPES = [
+SHAPES = [  # what the plan's factors were fitted to
     (2_000, 1_000, 256, 10),
     (20_000, 2_000, 256, 10),
     (8_000, 2_000, 1_024, 10),
@@ -24,9 +24,13 @@ SHAPES = [
     (20_000, 10_000, 256, 10),
     (2_000, 1_000, 256, 100),
     (10_000, 1_000, 512, 100),
-    (2_000, 1_000, 4_096, 100),
-    (10_000, 1_000, 256, 1_000),
-    (4_000, 1_000, 1_024, 1_000),  # half an hour: ten fits on rows that 1,000 classes part entirely
+]
+OTHER_SHAPES = [  # what they were not
+    (3_000, 1_000, 128, 10),
+    (30_000, 3_000, 768, 20),
+    (12_000, 4_000, 384, 50),
+    (1_500, 1_000, 3_000, 10),
+    (20_000, 2_000, 512, 200),
 ]
 
 
@@ -120,11 +124,11 @@ def whole_scan(images: int, budget: str) -> None:
 
 def rows(quick: bool) -> Iterator[Row]:
     """Memory by the operating system's figure, each in a process of its own."""
-    sizes = [(20_000, 256, 10), (20_000, 256, 100)] if not quick else [(4_000, 64, 10)]
-    for size in sizes:
+    sizes = [(20_000, 256, 10), (20_000, 256, 100), (50_000, 512, 10), (50_000, 512, 100)]
+    for size in [(4_000, 64, 10)] if quick else sizes:
         what = f"probe's memory over its features', {size[0]:,} × {size[1]}, {size[2]} classes"
         yield Row(what, _ask("fit", *size), 3.0, "<=")
-    for shape in SHAPES[: 3 if quick else 8]:
+    for shape in SHAPES[:3] if quick else SHAPES + OTHER_SHAPES:
         planned, observed = (float(cell) for cell in _ask_line("layer", *shape).split("|")[2:4])
         off = max(planned / observed, observed / planned)
         what = f"plan against peak of a layer, {shape[0]:,} + {shape[1]:,} × {shape[2]:,}, {shape[3]} classes"
@@ -152,7 +156,7 @@ if __name__ == "__main__":
     elif what == "scan":
         whole_scan(int(arguments[0]), arguments[1])
     else:
-        head = "| rows × width | planned, MB | observed, MB | planned / observed |\n|---|---|---|---|"
-        print(head, flush=True)
-        for shape in SHAPES:
+        print("| rows × width | planned, MB | observed, MB | planned / observed |", flush=True)
+        print("|---|---|---|---|", flush=True)
+        for shape in SHAPES + OTHER_SHAPES:
             print(_ask_line("layer", *shape), flush=True)

@@ -202,7 +202,7 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
 def probing_bytes(train: int, test: int, width: int, classes: int) -> int:
     """Memory that probing and measuring one layer takes at its peak, its features included.
 
-    Compared with what is measured in `benchmarks/memory.md`.
+    Compared with what is measured by `python -m benchmarks --only memory`.
     """
     features = FLOAT * width * (train + test)
     return features + max(fit_bytes(train, width, classes), metrics_bytes(test, width, classes))

@@ -50,6 +50,8 @@ class Standardisation:
             out = buffer[: block.stop - start]
             if single:
                 torch.sub(rows[block], mean, out=out).sub_(rest).mul_(scale)
+            elif dtype == torch.float64:
+                torch.sub(rows[block], self.mean, out=out).mul_(self.scale)
             else:
                 out.copy_(self.apply(rows[block]))
             yield block, out

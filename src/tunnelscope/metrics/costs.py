@@ -6,7 +6,7 @@ from tunnelscope.linalg.spectrum import PRODUCT_ELEMENTS
 from tunnelscope.metrics.dimension import QUERY_ROWS
 
 FLOAT, DOUBLE = 4, 8  # bytes of a number
-BLOCKS = 50 * 2**20  # of rows in double precision, and what of them the allocator keeps
+BLOCKS = 22 * 2**20  # of rows in double precision, and what of them the allocator keeps
 
 
 def metrics_bytes(test: int, width: int, classes: int) -> int:

@@ -3,12 +3,17 @@
 Fitted to what `benchmarks/memory.py` measures with the exact probe, which takes the most.
 """
 
+import torch
+
+from tunnelscope.linalg.coordinates import SUBSPACE, WIDEST_ROTATION
+from tunnelscope.linalg.precision import SMALL, fast_type
 from tunnelscope.probes.choice import FEW_HELDOUT
+from tunnelscope.probes.surrogate import METRIC_ROWS, MOST_METRIC_ROWS
 
 FLOAT, DOUBLE = 4, 8  # bytes of a number
 FEW_ROWS = 10 * FEW_HELDOUT  # training rows below which a layer is chosen by ten fits more
-MANY_CLASSES = 50  # so many are often told apart to rounding, which calls for rows in double precision
-LIBRARIES = 42 * 2**20  # blocks of rows in double precision, and what BLAS takes on its first use
+LIBRARIES = 2**20 * 32  # what BLAS takes on its first use
+SMALL_LIBRARIES = 2**20 * 24  # the same where all products are small
 OVERHEAD = 4e6  # multiply-adds that go by while one evaluation is prepared: small fits cost nothing else
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
 
@@ -16,31 +21,31 @@ EVALUATIONS = 150  # of the objective in one exact fit with its path of penaltie
 def fit_bytes(rows: int, width: int, classes: int) -> int:
     """Memory that fitting and judging one probe takes at its peak, beside the layer's features.
 
-    The larger of two stages. Setting up the coordinates: copies of the training rows, eight square matrices
-    in double precision. Solving: copies of the rows, with many classes in double precision too; the basis of
-    the coordinates; of [W | b] the steps, path and metric, 40 copies, 120 with many classes (in double
-    precision, and with what the allocator keeps between them); the shares of the rows that shape the metric,
-    three times; four matrices of classes × classes.
+    Copies of the training rows in the solver's coordinates: all, those not held out, and a quarter; the
+    basis of these coordinates and what it is found with; of [W | b] the steps, path and metric, 65 copies;
+    the shares of the rows; a sample of the rows that shapes the metric.
 
     Args:
         rows: training rows.
         width: of the layer.
         classes: of the data.
     """
-    if rows >= FEW_ROWS:
-        return int(_one_fit(rows, width, classes)) + LIBRARIES
-    part = 0.9 * FLOAT * rows * width  # of ten, with the features of nine of them at hand
-    return int(max(part + _one_fit(0.9 * rows, width, classes), _one_fit(rows, width, classes))) + LIBRARIES
-
-
-def _one_fit(rows: float, width: int, classes: int) -> float:
-    is_many = classes >= MANY_CLASSES
-    features, small = FLOAT * rows * width, min(rows, width)
-    setting_up = 2.2 * features + 8 * DOUBLE * small**2
-    points = (120 if is_many else 40) * FLOAT * classes * width
-    shares = 3 * FLOAT * classes * min(rows, max(4096, 20 * classes))
-    copies = (4 if is_many else 2.2) * features + DOUBLE * width * small
-    return max(setting_up, copies + points + shares + 4 * DOUBLE * classes**2)
+    number_type = fast_type(torch.device("cpu"), rows * width * classes)
+    small = min(rows, width)
+    has_basis = small <= WIDEST_ROTATION
+    coordinates = small if has_basis else width
+    libraries = LIBRARIES if float(rows) * width * classes >= SMALL else SMALL_LIBRARIES
+    copies = 3.0 * number_type.itemsize * rows * coordinates
+    judging = 1.5 * FLOAT * rows * width if rows < FEW_ROWS else 0.0  # ten times on nine parts of ten
+    if has_basis:
+        basis = 5.0 * DOUBLE * small**2 + (3.2 * DOUBLE * rows * width if rows < width else 0.0)
+    else:
+        basis = 1.0 * DOUBLE * SUBSPACE * width
+    points = 65.0 * FLOAT * classes * width
+    sample = min(rows, max(METRIC_ROWS, 20 * classes), MOST_METRIC_ROWS)
+    metric = number_type.itemsize * sample * coordinates * (2 if rows > sample else 1)
+    shares = FLOAT * classes * rows + 3.0 * FLOAT * classes * sample
+    return int(libraries + copies + judging + basis + points + metric + shares + 4 * DOUBLE * classes**2)
 
 
 def fit_work(rows: int, width: int, classes: int) -> float:

@@ -84,8 +84,7 @@ def fit_exact(
     standardisation = coordinates.standardisation
     number_type = fast_type(rows.features.device, rows.features.numel() * classes)
     regression = Regression(rows.features, labels, classes, standardisation, settings.smoothing)
-    fast_rows = coordinates.rows(rows.features, number_type)
-    solver = Solver(regression, coordinates, fast_rows, settings.seed)
+    solver = Solver(regression, coordinates, coordinates.rows(rows.features, number_type), settings.seed)
     penalty, right, loss = settings.penalty, None, None
     if penalty is None:
         parts = rows.held_out(settings.seed)

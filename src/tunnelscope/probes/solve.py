@@ -130,15 +130,20 @@ class Solver:
         if self.surrogate.rows.dtype == torch.float32:
             return False
         anchor = self.surrogate.anchor
-        self.surrogate = self._surrogate(self.coordinates.rows(self.regression.features, torch.float32))
-        shares = None if anchor.shares is None else [kept.float() for kept in anchor.shares]
-        self.surrogate.move(replace(anchor, shares=shares))
+        if anchor.shares is not None:
+            anchor = replace(anchor, shares=[kept.float() for kept in anchor.shares])
+        self._take_rows(torch.float32)
+        self.surrogate.move(anchor)
         return True
 
     def give_up_anchors(self) -> None:
         """Descend from 0 in float64 from here on."""
         self.exact_type = torch.float64
-        self.surrogate = self._surrogate(self.coordinates.rows(self.regression.features, torch.float64))
+        self._take_rows(torch.float64)
+
+    def _take_rows(self, dtype: torch.dtype) -> None:
+        self.surrogate.release()
+        self.surrogate = self._surrogate(self.coordinates.rows(self.regression.features, dtype))
 
     def certify(self, point: Tensor, penalty: float) -> float:
         """Evaluate a point exactly, make it the anchor, and return its certified relative gap."""

@@ -15,7 +15,7 @@ q − y: sums of q − q0 would be large there, and bfloat16 would round them to
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,6 +101,11 @@ class Surrogate:
     def move(self, anchor: Anchor) -> None:
         """Let steps start from another point."""
         self.anchor, self._last = anchor, None
+
+    def release(self) -> None:
+        """Let go of rows and shares, before others take as much memory: this surrogate is of no use after."""
+        self.rows = self.sample = self.rows.new_empty(0, self.rows.shape[1])
+        self.move(replace(self.anchor, shares=None))
 
     def start(self) -> Tensor:
         """Return W = 0, b = log frequencies: the best point without features, float64."""
