@@ -27,6 +27,10 @@ _HOMES = {
     "DataSet": "tunnelscope.data",
     "Preprocessing": "tunnelscope.data",
     "load_network": "tunnelscope.models",
+    "train": "tunnelscope.training.run",
+    "train_tasks": "tunnelscope.training.run",
+    "Training": "tunnelscope.training.run",
+    "Recipe": "tunnelscope.training.recipe",
     "Network": "tunnelscope.models",
     "TunnelscopeError": "tunnelscope.errors",
     "RequestError": "tunnelscope.errors",
@@ -41,8 +45,10 @@ __all__ = [
     "Network",
     "Preprocessing",
     "ProbeClassifier",
+    "Recipe",
     "RequestError",
     "Scan",
+    "Training",
     "TunnelscopeError",
     "compare",
     "load",
@@ -54,6 +60,8 @@ __all__ = [
     "record",
     "scan",
     "scan_features",
+    "train",
+    "train_tasks",
 ]
 
 if TYPE_CHECKING:
@@ -67,6 +75,8 @@ if TYPE_CHECKING:
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import plan, scan
+    from tunnelscope.training.recipe import Recipe
+    from tunnelscope.training.run import Training, train, train_tasks
 
 
 def __getattr__(name: str):
