@@ -54,6 +54,7 @@ def test_it_is_the_plain_loop(small_images, tmp_path):
     network = ts.load_network(MLP, image_shape=(3, 8, 8), classes=3)
     module = network.module.requires_grad_(True)
     dataset = ts.load_data(small_images)
+    assert isinstance(network.preprocessing, ts.Preprocessing)
     pixels, _ = as_pixels(dataset.train, network.preprocessing)
     inputs = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     labels = torch.as_tensor(dataset.train.labels)

@@ -15,8 +15,8 @@ def write_card(path: Path, network: Network, told: Mapping[str, Any]) -> None:
     kept = "best on held-out training images" if recipe["keep"] == "best" else "last"
     rows = {
         "Network": f"`{settings['model']}`, {network.parameters:,} parameters",
-        "Data": f"`{settings['data']}`, {settings['train_rows']:,} training and {settings['test_rows']:,} test "
-        f"images of {len(settings['classes'])} classes",
+        "Data": f"`{settings['data']}`, {len(settings['classes'])} classes",
+        "Images": f"{settings['train_rows']:,} to train on, {settings['test_rows']:,} to test",
         "Fingerprints of the data": f"`{settings['images'][:16]}`, `{settings['test_images'][:16]}` (test)",
         "Test accuracy": f"{result['accuracy']:.4f}",
         "Weights": f"after step {result['step']:,} of {result['steps']:,} ({kept})",

@@ -35,6 +35,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def rows(self, chosen: Tensor) -> "Labelled":
+        """Return some of them."""
+        return Labelled(self.images[chosen], self.labels[chosen])
+
     def on(self, device: torch.device) -> "Labelled":
         """Return them on a device."""
         return Labelled(self.images.to(device), self.labels.to(device))

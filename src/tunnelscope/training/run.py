@@ -224,8 +224,7 @@ class _Pixels:
             raise RequestError(
                 "no training image can be held out to choose the best weights; use --keep last"
             )
-        parts = (Labelled(whole.images[rows], whole.labels[rows]) for rows in (fit, heldout))
-        return (*parts, fingerprint)
+        return whole.rows(fit), whole.rows(heldout), fingerprint
 
 
 def _inputs(preprocessing: Any, device: torch.device) -> Inputs:
@@ -277,7 +276,7 @@ def _refuse_others(folder: RunFolder, settings: Mapping[str, Any]) -> None:
 
 
 def _judge(loop: Loop, heldout: Labelled | None, test: Labelled) -> Callable[[int], dict[str, float]]:
-    """Return what each epoch's line tells besides: held-out accuracy each time, that of the test now and then."""
+    """Return what an epoch's line tells besides: accuracy held out, and now and then on the test images."""
     every = max(1, loop.recipe.epochs // EVALUATIONS)
 
     def judge(epoch: int) -> dict[str, float]:
