@@ -91,17 +91,17 @@ def test_weights_are_kept_after_the_steps_and_epochs_asked_for(small_images, tmp
 @pytest.mark.parametrize("step", [1, 5])
 def test_an_interrupted_training_goes_on_bit_for_bit(small_images, tmp_path, monkeypatch, settings, step):
     whole = train(small_images, tmp_path / "whole", **settings)
-    real = loop_module.Loop._step
+    real = loop_module.Loop.step
 
     def interrupted(self):
         if self.progress.step == step:
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(loop_module.Loop, "_step", interrupted)
+    monkeypatch.setattr(loop_module.Loop, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(small_images, tmp_path / "cut", **settings)
-    monkeypatch.setattr(loop_module.Loop, "_step", real)
+    monkeypatch.setattr(loop_module.Loop, "step", real)
     lines = []
     cut = train(small_images, tmp_path / "cut", announce=lines.append, **settings)
     assert lines == [f"going on after step {step} of {whole.settings['result']['steps']}"]
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(small_images, tmp_path, mon
 
 def test_a_finished_training_is_given_back(small_images, tmp_path, monkeypatch):
     first = train(small_images, tmp_path)
-    monkeypatch.setattr(loop_module.Loop, "_step", None)
+    monkeypatch.setattr(loop_module.Loop, "step", None)
     again = train(small_images, tmp_path)
     assert again.accuracy == first.accuracy
     assert same(first.network.module.state_dict(), again.network.module.state_dict())

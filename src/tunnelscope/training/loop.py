@@ -140,7 +140,7 @@ class Loop:
             self._save_weights()
         try:
             while self.progress.step < self.total:
-                self._step()
+                self.step()
                 self.progress.seconds = before + time.monotonic() - started
                 is_end = self.progress.step % self.steps == 0
                 if is_end:
@@ -162,7 +162,7 @@ class Loop:
         """Whether the state is to be saved; several processes agree on it at the end of an epoch alone."""
         return is_end if self.processes.count > 1 else seconds >= self.saves.state_every
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Draw a batch, go down its gradient."""
         step, recipe = self.progress.step, self.recipe
         epoch, place = divmod(step, self.steps)
