@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "scan": "tunnelscope.scanning",
     "scan_features": "tunnelscope.probing",
+    "scan_checkpoints": "tunnelscope.over_training",
     "record": "tunnelscope.recording",
     "load": "tunnelscope.results",
     "Scan": "tunnelscope.results",
@@ -59,6 +60,7 @@ __all__ = [
     "probe",
     "record",
     "scan",
+    "scan_checkpoints",
     "scan_features",
     "train",
     "train_tasks",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from tunnelscope.data import DataSet, Preprocessing, load_data
     from tunnelscope.errors import MachineError, RequestError, TunnelscopeError
     from tunnelscope.models import Network, load_network
+    from tunnelscope.over_training import scan_checkpoints
     from tunnelscope.probes import LinearProbe, load_probe, probe
     from tunnelscope.probes.estimator import ProbeClassifier
     from tunnelscope.probing import scan_features

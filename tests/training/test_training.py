@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 import tunnelscope as ts
+from tunnelscope.checkpoints import saved_steps
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.pixels import as_pixels
 from tunnelscope.randomness import named_generator
 from tunnelscope.training import loop as loop_module
-from tunnelscope.training.pixels import as_pixels
-from tunnelscope.training.state import saved_steps
 
 MLP = "zoo:mlp?depth=2&width=16"
 CONV = "zoo:cifar_resnet20"
@@ -194,7 +194,7 @@ def test_tasks_are_learnt_one_after_the_other(tmp_path):
 
 
 def test_images_that_do_not_fit_into_memory_are_refused(small_images, tmp_path, monkeypatch):
-    monkeypatch.setattr("tunnelscope.training.pixels.available", lambda: 6000)
+    monkeypatch.setattr("tunnelscope.pixels.available", lambda: 6000)
     with pytest.raises(MachineError, match=r"60 training images take 11\.2 KB .* --max-samples 25 would fit"):
         train(small_images, tmp_path)
 

@@ -15,11 +15,11 @@ from tunnelscope.forward import choose_device
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.network import ready
 from tunnelscope.models.weights import load_weights
+from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import check_precision, has_bf16
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.training.card import write_card
 from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves
-from tunnelscope.training.pixels import as_pixels
 from tunnelscope.training.processes import join
 from tunnelscope.training.recipe import Recipe, recipe_named
 from tunnelscope.training.state import RunFolder, save_weights

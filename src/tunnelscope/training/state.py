@@ -10,7 +10,6 @@ Every file is written beside its place and moved there: a kill or a full disk le
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunnelscope.checkpoints import SETTINGS, checkpoint_path, read_settings
 from tunnelscope.errors import RequestError
 from tunnelscope.files import write_whole
-
-STEP = re.compile(r"step-(\d+)\.safetensors")
 
 
 @dataclass
@@ -53,7 +51,7 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         names = {
-            "settings": self.path / "train.json",
+            "settings": self.path / SETTINGS,
             "log": self.path / "train.jsonl",
             "state": self.path / "state.safetensors",
             "best": self.path / "best.safetensors",
@@ -64,23 +62,11 @@ class RunFolder:
 
     def checkpoint(self, step: int) -> Path:
         """Where the weights after so many steps lie."""
-        return self.path / "checkpoints" / f"step-{step:07d}.safetensors"
+        return checkpoint_path(self.path, step)
 
     def read_settings(self) -> dict[str, Any] | None:
-        """Return what `train.json` holds; None where there is none.
-
-        Raises:
-            RequestError: it is damaged.
-        """
-        path = self.names["settings"]
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise RequestError(
-                f"{path} cannot be read ({error}); remove the folder, or name another --out"
-            ) from error
+        """Return what `train.json` holds; None where there is none."""
+        return read_settings(self.path)
 
     def write_settings(self, told: Mapping[str, Any]) -> None:
         """Write `train.json`."""
@@ -163,9 +149,3 @@ def _by_parameter(
                 tensor = torch.empty_like(own, requires_grad=False).copy_(tensor)
             state.setdefault(int(number), {})[name] = tensor
     return state
-
-
-def saved_steps(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints of a run by their steps, ascending."""
-    found = ((STEP.fullmatch(path.name), path) for path in (folder / "checkpoints").glob("*.safetensors"))
-    return dict(sorted((int(match[1]), path) for match, path in found if match))
