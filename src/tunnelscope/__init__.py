@@ -31,6 +31,7 @@ _HOMES = {
     "train": "tunnelscope.training.run",
     "train_tasks": "tunnelscope.training.run",
     "Training": "tunnelscope.training.run",
+    "Watch": "tunnelscope.training.watch",
     "Recipe": "tunnelscope.training.recipe",
     "Network": "tunnelscope.models",
     "TunnelscopeError": "tunnelscope.errors",
@@ -51,6 +52,7 @@ __all__ = [
     "Scan",
     "Training",
     "TunnelscopeError",
+    "Watch",
     "compare",
     "load",
     "load_data",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from tunnelscope.scanning import plan, scan
     from tunnelscope.training.recipe import Recipe
     from tunnelscope.training.run import Training, train, train_tasks
+    from tunnelscope.training.watch import Watch
 
 
 def __getattr__(name: str):

@@ -138,7 +138,7 @@ def scan_checkpoints(
         announce=announce,
     )
     last = _network(told, chosen[max(chosen)])
-    sets = [_decoded(dataset, last, workers, notify) for dataset in sets]
+    sets = [decoded(dataset, last.preprocessing, workers, notify) for dataset in sets]
     common = {"max_samples": None, "workers": workers, "cache": cache, "seed": seed, **settings}
     final = _test_features(last, sets[0], common)
     scans: dict[int, Scan] = {}
@@ -151,7 +151,16 @@ def scan_checkpoints(
         )
         features = _test_features(network, sets[0], common)
         similar[step] = {layer: _cka(features[layer], final[layer]) for layer in final}
-    result = _together(told, scans, similar, chosen, command or "ts.scan_checkpoints")
+    own = [row for step, one in scans.items() for row in _similarity_rows(step, one, similar[step])]
+    own += _change_rows(scans[min(scans)], list(_weights(told, chosen[max(chosen)])), chosen)
+    result = together(
+        scans,
+        own,
+        command or "ts.scan_checkpoints",
+        training=told["settings"],
+        steps_per_epoch=(told.get("result") or {}).get("steps_per_epoch"),
+        paths=chosen,
+    )
     if out is None:
         return result
     result = replace(result, folder=Path(out))
@@ -178,11 +187,12 @@ def _network(told: Mapping[str, Any], path: Path) -> Network:
     return load_network(settings["model"], weights=path, classes=len(settings["classes"]))
 
 
-def _decoded(dataset: DataSet, network: Network, workers: int, notify: StageProgress) -> DataSet:
-    """The set with its images decoded and resized in memory."""
-    preprocessing = network.preprocessing
-    if not isinstance(preprocessing, Preprocessing):
-        raise RequestError(f"{network.source} reads no images, so its checkpoints cannot be scanned")
+def decoded(dataset: DataSet, preprocessing: Any, workers: int, notify: StageProgress) -> DataSet:
+    """The set with its images decoded, and resized as a network's preprocessing says, in memory."""
+    if not (preprocessing is None or isinstance(preprocessing, Preprocessing)):
+        raise RequestError(
+            "the network reads no images; only the training of networks of images is looked at"
+        )
 
     def held(split: Split, role: str) -> Split:
         images, _ = as_pixels(
@@ -233,35 +243,43 @@ def _staged(notify: StageProgress, number: int, count: int) -> StageProgress:
     return lambda stage, done, total: notify(f"checkpoint {number}/{count}, {stage}", done, total)
 
 
-def _together(
-    told: Mapping[str, Any],
+def together(
     scans: Mapping[int, Scan],
-    similar: Mapping[int, Mapping[str, float]],
-    paths: Mapping[int, Path],
+    rows: Sequence[Mapping[str, Any]],
     command: str,
+    *,
+    training: Mapping[str, Any] | None = None,
+    steps_per_epoch: int | None = None,
+    paths: Mapping[int, Path] | None = None,
 ) -> OverTraining:
-    """One table and one object of all checkpoints."""
+    """Put scans of one network after several steps into one table and one object.
+
+    Args:
+        scans: by step, ascending.
+        rows: of the results table that only the history shows.
+        command: for the record.
+        training: settings of the training, where they are known.
+        steps_per_epoch: where it is known.
+        paths: of the weights by step, where they are kept.
+    """
     import pandas as pd
 
     frames = [scan.frame.assign(run=_name(step)) for step, scan in scans.items()]
-    own = [row for step, scan in scans.items() for row in _similarity_rows(step, scan, similar[step])]
-    own += _change_rows(next(iter(scans.values())), list(_weights(told, paths[max(paths)])), paths)
-    table = pd.concat([*frames, make_table(own)], ignore_index=True)
+    table = pd.concat([*frames, make_table(map(dict, rows))] if rows else frames, ignore_index=True)
     last = scans[max(scans)].run
-    steps_per_epoch = (told.get("result") or {}).get("steps_per_epoch")
     run = {
         "kind": KIND,
         "tunnelscope": last["tunnelscope"],
         "command": command,
         "model": last["model"]["name"],
-        "training": told["settings"],
+        "training": training,
         "layers": last["layers"],
         "data": last["data"],
         "checkpoints": [
             {
                 "step": step,
                 "epoch": step / steps_per_epoch if steps_per_epoch else None,
-                "weights": str(paths[step]),
+                "weights": str(paths[step]) if paths else None,
                 "network_accuracy": scan.run["network_accuracy"],
                 "tunnel": scan.tunnel,
                 "best_layer": scan.run["best_layer"],

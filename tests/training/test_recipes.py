@@ -80,6 +80,7 @@ def test_a_papers_name_is_its_recipe_for_the_network(network, paper, name):
 def test_augmented_trainings_of_2024_have_the_papers_epochs():
     changes = {"augmentation": "resized-crop-flip"}
     assert recipe_named("harun2024", "vggm11", changes).epochs == 70
+    assert recipe_named("harun2024", "vggm11_dagger", changes).epochs == 70
     assert recipe_named("harun2024", "vggm17", changes).epochs == 100
     assert recipe_named("harun2024", "vit_t", changes).epochs == 40
     assert recipe_named("harun2024", "vggm11", changes | {"epochs": 3}).epochs == 3

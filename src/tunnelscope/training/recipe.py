@@ -184,8 +184,8 @@ def recipe_named(name: str, network: str, changes: Mapping[str, Any] | None = No
     if unknown:
         raise unknown_name("setting of a recipe", min(unknown), [field.name for field in fields(Recipe)])
     is_shortened = chosen.augmentation == "none" and changed.get("augmentation", "none") != "none"
-    if name.startswith("harun2024") and is_shortened and "epochs" not in changed and network in AUGMENTED:
-        changed["epochs"] = AUGMENTED[network]
+    if name.startswith("harun2024") and is_shortened and "epochs" not in changed:
+        changed["epochs"] = AUGMENTED.get(network.removesuffix("_dagger"), chosen.epochs)
     return replace(chosen, **changed)
 
 
