@@ -32,6 +32,8 @@ _HOMES = {
     "train_tasks": "tunnelscope.training.run",
     "Training": "tunnelscope.training.run",
     "Watch": "tunnelscope.training.watch",
+    "reset": "tunnelscope.surgery.reset",
+    "linearise": "tunnelscope.surgery.linearise",
     "Recipe": "tunnelscope.training.recipe",
     "Network": "tunnelscope.models",
     "TunnelscopeError": "tunnelscope.errors",
@@ -54,6 +56,7 @@ __all__ = [
     "TunnelscopeError",
     "Watch",
     "compare",
+    "linearise",
     "load",
     "load_data",
     "load_network",
@@ -61,6 +64,7 @@ __all__ = [
     "plan",
     "probe",
     "record",
+    "reset",
     "scan",
     "scan_checkpoints",
     "scan_features",
@@ -80,6 +84,8 @@ if TYPE_CHECKING:
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import plan, scan
+    from tunnelscope.surgery.linearise import linearise
+    from tunnelscope.surgery.reset import reset
     from tunnelscope.training.recipe import Recipe
     from tunnelscope.training.run import Training, train, train_tasks
     from tunnelscope.training.watch import Watch

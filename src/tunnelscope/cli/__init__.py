@@ -15,6 +15,7 @@ from tunnelscope.cli.probe import probe
 from tunnelscope.cli.record import record
 from tunnelscope.cli.report import report
 from tunnelscope.cli.scan import scan
+from tunnelscope.cli.surgery import linearise, reset
 from tunnelscope.cli.train import train
 from tunnelscope.errors import TunnelscopeError
 
@@ -34,7 +35,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, probe, train, report, compare, demo, cache):
+for command in (scan, layers, record, probe, train, report, compare, reset, linearise, demo, cache):
     cli.add_command(command)
 
 
