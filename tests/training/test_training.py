@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -205,3 +206,20 @@ def test_a_damaged_state_is_named(small_images, tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(RequestError, match=r"state\.safetensors cannot be gone on from"):
         train(small_images, tmp_path)
+
+
+def test_tensorboard_reads_the_log(small_images, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    done = train(small_images, tmp_path, tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in done.lines]
+
+
+def test_without_tensorboard_it_says_what_to_install(small_images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(RequestError, match=r"pip install tunnelscope\[training\]"):
+        train(small_images, tmp_path, tensorboard=True)

@@ -123,6 +123,7 @@ class Loop:
         self,
         at_epoch: Callable[[int], dict[str, float]],
         report: Callable[[str, int, int], None],
+        on_line: Callable[[dict[str, Any]], None] = lambda line: None,
     ) -> None:
         """Train to the end.
 
@@ -130,6 +131,7 @@ class Loop:
             at_epoch: called after each epoch, counted from 1, for what its line in the log tells besides
                 (`heldout_accuracy` decides which weights are best).
             report: progress.
+            on_line: called with each epoch's line of the log.
 
         Raises:
             RequestError: a loss is not finite; the state before it stays.
@@ -145,6 +147,7 @@ class Loop:
                 is_end = self.progress.step % self.steps == 0
                 if is_end:
                     self._end_epoch(at_epoch)
+                    on_line(self.lines[-1])
                 if self.saves.wants(self.progress.step, self.steps):
                     self._check()
                     self._save_weights()

@@ -142,7 +142,8 @@ def train(
     )
     if loop.resume() and loop.progress.step < loop.total:
         announce(f"going on after step {loop.progress.step} of {loop.total}")
-    loop.run(_judge(loop, heldout, test), progress)
+    on_line = _tensorboard(folder.path) if tensorboard and processes.is_first else _silent
+    loop.run(_judge(loop, heldout, test), progress, on_line)
     return _finished(loop, network, test, settings, command)
 
 
@@ -286,6 +287,25 @@ def _judge(loop: Loop, heldout: Labelled | None, test: Labelled) -> Callable[[in
         return told
 
     return judge
+
+
+def _tensorboard(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Return what writes a line of the log for TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RequestError(
+            "TensorBoard is not installed; `pip install tunnelscope[training]`, or leave --tensorboard out"
+        ) from error
+    writer = SummaryWriter(folder / "tensorboard")
+
+    def write(line: dict[str, Any]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "epoch"):
+                writer.add_scalar(name, value, line["step"])
+        writer.flush()
+
+    return write
 
 
 def _finished(
