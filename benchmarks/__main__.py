@@ -20,6 +20,7 @@ GROUPS = (
     "sklearn_lbfgs",
     "recipes",
     "scan",
+    "training",
     "memory",
     "growth",
     "costs",

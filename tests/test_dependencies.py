@@ -30,7 +30,8 @@ def imported(folder):
 
 def test_every_dependency_is_imported_and_every_import_declared():
     declared = names(PROJECT["dependencies"])
-    optional = names(PROJECT["optional-dependencies"]["hf"])
+    extras = PROJECT["optional-dependencies"]
+    optional = names(extras["hf"]) | names(extras["training"]) - {"tensorboard"}  # which PyTorch imports
     found = {COMES_WITH.get(name, name) for name in imported(ROOT / "src")}
     assert found == declared | optional
 

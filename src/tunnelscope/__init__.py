@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "scan": "tunnelscope.scanning",
     "scan_features": "tunnelscope.probing",
+    "scan_checkpoints": "tunnelscope.over_training",
     "record": "tunnelscope.recording",
     "load": "tunnelscope.results",
     "Scan": "tunnelscope.results",
@@ -27,6 +28,13 @@ _HOMES = {
     "DataSet": "tunnelscope.data",
     "Preprocessing": "tunnelscope.data",
     "load_network": "tunnelscope.models",
+    "train": "tunnelscope.training.run",
+    "train_tasks": "tunnelscope.training.run",
+    "Training": "tunnelscope.training.run",
+    "Watch": "tunnelscope.training.watch",
+    "reset": "tunnelscope.surgery.reset",
+    "linearise": "tunnelscope.surgery.linearise",
+    "Recipe": "tunnelscope.training.recipe",
     "Network": "tunnelscope.models",
     "TunnelscopeError": "tunnelscope.errors",
     "RequestError": "tunnelscope.errors",
@@ -41,10 +49,14 @@ __all__ = [
     "Network",
     "Preprocessing",
     "ProbeClassifier",
+    "Recipe",
     "RequestError",
     "Scan",
+    "Training",
     "TunnelscopeError",
+    "Watch",
     "compare",
+    "linearise",
     "load",
     "load_data",
     "load_network",
@@ -52,8 +64,12 @@ __all__ = [
     "plan",
     "probe",
     "record",
+    "reset",
     "scan",
+    "scan_checkpoints",
     "scan_features",
+    "train",
+    "train_tasks",
 ]
 
 if TYPE_CHECKING:
@@ -61,12 +77,18 @@ if TYPE_CHECKING:
     from tunnelscope.data import DataSet, Preprocessing, load_data
     from tunnelscope.errors import MachineError, RequestError, TunnelscopeError
     from tunnelscope.models import Network, load_network
+    from tunnelscope.over_training import scan_checkpoints
     from tunnelscope.probes import LinearProbe, load_probe, probe
     from tunnelscope.probes.estimator import ProbeClassifier
     from tunnelscope.probing import scan_features
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import plan, scan
+    from tunnelscope.surgery.linearise import linearise
+    from tunnelscope.surgery.reset import reset
+    from tunnelscope.training.recipe import Recipe
+    from tunnelscope.training.run import Training, train, train_tasks
+    from tunnelscope.training.watch import Watch
 
 
 def __getattr__(name: str):

@@ -257,7 +257,15 @@ def _prepare(
     """Load data and network, and size the work; each choice is announced."""
     budget = read_size(memory) if isinstance(memory, str) else memory
     with clock.stage("load"):
-        sources = _load_sets(id, ood, settings, label, image, announce)
+        sources = load_sets(
+            id,
+            ood,
+            label=label,
+            image=image,
+            max_samples=settings.max_samples,
+            seed=settings.seed,
+            announce=announce,
+        )
         check_tasks(sources, settings)
         recorder = _load_model(model, sources, id is not None, settings, **loading)
         beside = _control_recorder(recorder, sources[0], settings) if control else None
@@ -362,21 +370,19 @@ def told(dataset: DataSet) -> list[str]:
     return [f"{dataset.key}: {line}" for line in (size, *dataset.notes)]
 
 
-def _load_sets(
-    id: Any,
-    ood: Any,
-    settings: Settings,
-    label: str | None,
-    image: str | None,
-    announce: Callable[[str], None] | None,
-) -> list[DataSet]:
-    """All data sets, the ID set first when there is one, each under a key of its own."""
+def load_sets(id: Any, ood: Any, *, announce: Callable[[str], None] | None, **options: Any) -> list[DataSet]:
+    """All data sets, the ID set first when there is one, each under a key of its own.
+
+    Args:
+        id: as for `scan`.
+        ood: as for `scan`.
+        options: of `load_data`: `label`, `image`, `max_samples`, `seed`.
+    """
     given = ([("", id)] if id is not None else []) + _named(ood)
     if not given:
         raise RequestError(
             "no data to scan on; name the network's own data with --id, other data with --ood, or both"
         )
-    options = {"label": label, "image": image, "max_samples": settings.max_samples, "seed": settings.seed}
     loaded = [] if id is None else [[load_data(id, announce=announce, **options)]]
     loaded += [load_draws(source, announce=announce, **options) for _, source in given[len(loaded) :]]
     named = zip(given, loaded, strict=True)

@@ -127,6 +127,8 @@ def quick(arguments: list[str]) -> list[str]:
     command, model, *_ = [*arguments, ""]
     if command == "demo":
         return ["demo", "--help"]  # it takes 20 s: run once for all tests as `demo_folder`
+    if command == "train":
+        return [*arguments, "--epochs", "1", "--max-samples", "60", "--save-steps", "0"]
     if command in ("scan", "record"):
         before = [command, *arguments]
         arguments = [

@@ -112,6 +112,28 @@ def test_a_vgg_enlarges_small_images_and_says_so():
     assert "needs images of 32 pixels or more; they are enlarged to 32x32" in network.warnings[0]
 
 
+def test_a_vit_enlarges_images_to_whole_patches_and_says_so():
+    network = load_network("zoo:vit_t", image_shape=(3, 28, 32))
+    assert network.preprocessing is not None
+    assert network.preprocessing.size == (32, 32)
+    assert "needs images of a multiple of 8 pixels; they are enlarged to 32x32" in network.warnings[0]
+    assert network.module(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_a_word_and_a_switch_reach_the_constructor():
+    network = load_network("zoo:resnet18?stem=imagenet&skip=false&width=0.125").module
+    assert network.conv1.kernel_size == (7, 7)
+    assert network.layer2[0].downsample is None
+    assert load_network("zoo:resnet18?width=0.125").module.conv1.kernel_size == (3, 3)
+
+
+@pytest.mark.parametrize("width", ["1e400", "1e17", "1e9"])
+def test_a_network_too_large_for_the_machine_is_said_to_be(width):
+    with pytest.raises(MachineError, match="is too large to be made on this machine") as error:
+        load_network(f"zoo:vgg11?width={width}")
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_a_tuple_and_none_reach_the_constructor():
     network = load_network("zoo:vgg11?width=0.25&head=64,&batch_norm=false")
     assert [m.out_features for m in network.module.modules() if isinstance(m, nn.Linear)] == [16, 10]
@@ -281,7 +303,7 @@ REFUSED = {
         None,
         r"torchvision cannot build .*'num_classes' expected value 1000 but got 3 instead",
     ),
-    "zoo name": ("zoo:resnet56", None, r"no network of the zoo named 'resnet56'; nearest: cifar_resnet56"),
+    "zoo name": ("zoo:resnet56", None, r"no network of the zoo named 'resnet56'; nearest: .*cifar_resnet56"),
     "zoo argument": ("zoo:mlp?dept=3", None, r"no argument of zoo:mlp named 'dept'; nearest: depth"),
     "zoo fraction": ("zoo:mlp?depth=2.5", None, r"depth takes a value such as 12, got 2\.5"),
     "zoo switch": ("zoo:vgg11?batch_norm=2", None, r"batch_norm takes a value such as true, got 2"),
@@ -293,7 +315,21 @@ REFUSED = {
     ),
     "zoo classes": ("zoo:mlp?classes=0", None, r"classes must be 1 or more, got 0"),
     "zoo channels": ("zoo:mlp?channels=4", None, r"channels is 1 \(grey\) or 3 \(RGB\), got 4"),
-    "zoo size": ("zoo:vgg11?size=28", None, r"size must be 32 or more, got 28x28"),
+    "zoo size": ("zoo:vgg11?size=28", None, r"size must be 32 pixels or more, got 28x28; the next is 32x32"),
+    "zoo patches": (
+        "zoo:vit_t?size=32x36",
+        None,
+        r"size must be a multiple of 8 pixels, got 32x36; the next is 32x40",
+    ),
+    "zoo stem": ("zoo:resnet18?stem=cifr", None, r"takes stem=cifar or stem=imagenet, got stem=cifr"),
+    "zoo stem number": ("zoo:resnet18?stem=7", None, r"takes stem=cifar or stem=imagenet, got stem=7"),
+    "zoo skip": ("zoo:resnet34?skip=no", None, r"skip takes a value such as true, got 'no'"),
+    "zoo convs": (
+        "zoo:vgg16?convs=1,2",
+        None,
+        r"needs convs of 1 or more for 5 stages, such as 2,2,4,4,4, got \(1, 2\)",
+    ),
+    "zoo convs number": ("zoo:vgg16?convs=8", None, r"convs takes a value such as 2,2,3,3,3, got 8"),
     "zoo std": ("zoo:mlp?std=0", None, r"'zoo:mlp\?std=0': std must be above 0"),
     "zoo interpolation": (
         "zoo:mlp?interpolation=bicubik",

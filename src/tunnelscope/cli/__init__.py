@@ -15,11 +15,15 @@ from tunnelscope.cli.probe import probe
 from tunnelscope.cli.record import record
 from tunnelscope.cli.report import report
 from tunnelscope.cli.scan import scan
+from tunnelscope.cli.surgery import linearise, reset
+from tunnelscope.cli.train import train
 from tunnelscope.errors import TunnelscopeError
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 3
-GOES_ON = "interrupted; the same command goes on from what a scan finished (with --no-cache from the start)"
+GOES_ON = (
+    "interrupted; the same command goes on from what was finished (a scan with --no-cache from the start)"
+)
 OUR_FAULT = 70  # EX_SOFTWARE: a bug, which the message says
 
 
@@ -31,7 +35,7 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, probe, report, compare, demo, cache):
+for command in (scan, layers, record, probe, train, report, compare, reset, linearise, demo, cache):
     cli.add_command(command)
 
 

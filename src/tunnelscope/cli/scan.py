@@ -10,10 +10,18 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error, print_result
+from tunnelscope.cli.train import numbers
+from tunnelscope.errors import RequestError
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option(
+    "--checkpoints",
+    metavar="DIR",
+    help="Instead of MODEL: scan every checkpoint of a training that `tunnelscope train` wrote.",
+)
+@click.option("--steps", metavar="N,N,…", help="With --checkpoints: only those after these steps.")
 @click.option("--id", "id_data", metavar="DATA", help="The data the network was trained on.")
 @click.option("--ood", multiple=True, metavar="DATA", help="Other data; may be given several times.")
 @click.option("--out", metavar="DIR", help="Folder for the results. [default: runs/NAME]")
@@ -43,7 +51,9 @@ from tunnelscope.cli.output import columns, echo_error, print_result
     options.debug,
 )
 def scan(
-    model: str,
+    model: str | None,
+    checkpoints: str | None,
+    steps: str | None,
     id_data: str | None,
     ood: tuple[str, ...],
     out: str | None,
@@ -66,6 +76,11 @@ def scan(
     from tunnelscope.scanning import set_threads
 
     set_threads(threads)
+    if checkpoints is not None:
+        _scan_checkpoints(checkpoints, model, steps, id_data, ood, out, dry_run, as_json, settings)
+        return
+    if model is None or steps is not None:
+        raise RequestError("name a MODEL, or a training's folder with --checkpoints DIR [--steps N,N,…]")
     if dry_run:
         _print_plan(model, id_data, ood, as_json, settings)
         return
@@ -81,6 +96,54 @@ def scan(
             **settings,
         )
     print_result(result, as_json)
+
+
+def _scan_checkpoints(
+    checkpoints: str,
+    model: str | None,
+    steps: str | None,
+    id_data: str | None,
+    ood: tuple[str, ...],
+    out: str | None,
+    dry_run: bool,
+    as_json: bool,
+    settings: dict[str, Any],
+) -> None:
+    from tunnelscope.cli.progress import ProgressDisplay
+    from tunnelscope.over_training import scan_checkpoints
+
+    not_here = {
+        "weights": settings.pop("weights"),
+        "--control": settings.pop("control"),
+        "--dry-run": dry_run,
+    }
+    given = [name for name, value in ({"MODEL": model} | not_here).items() if value]
+    if given:
+        raise RequestError(f"--checkpoints {checkpoints} names the networks itself; leave {given[0]} out")
+    folder = out or str(Path("runs") / f"{Path(checkpoints).resolve().name}-over-training")
+    with ProgressDisplay() as progress:
+        done = scan_checkpoints(
+            checkpoints,
+            id=id_data,
+            ood=ood,
+            out=folder,
+            steps=None if steps is None else numbers(steps, "--steps"),
+            command=shlex.join(["tunnelscope", *sys.argv[1:]]),
+            progress=progress,
+            announce=progress.announce,
+            **settings,
+        )
+    for warning in done.run["warnings"]:
+        echo_error(f"warning: {warning}")
+    if as_json:
+        click.echo(json.dumps(done.run, indent=1, ensure_ascii=False))
+    else:
+        from tunnelscope.report.over_training import others, readings
+
+        heads = ["step", "epoch", "network", "tunnel starts after", *(f"r {key}" for key in others(done.run))]
+        click.echo(columns(heads, readings(done.run), right=[0, 1, 2, *range(4, len(heads))]))
+    echo_error(done.verdict)
+    echo_error(f"Report: {folder}/report.html")
 
 
 def _print_plan(

@@ -21,7 +21,9 @@ CHUNK = 8  # images a thread takes at a time: enough for a cheap hand-over, few 
 Look = Callable[[Any], Any] | None
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
+    """One image before it joins a batch."""
+
     seen: Any  # what `look` gave; None when nobody asks for it
     ready: np.ndarray | Tensor  # (H, W, C) uint8, or the float tensor as it came
 
@@ -59,9 +61,9 @@ def batches(
             f"batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}"
         )
     collected: list[np.ndarray | Tensor] = []
-    prepared = _in_order(images, preprocessing, batch_size, workers, look=look if on_image else None)
+    ready = _in_order(images, preprocessing, batch_size, workers, look=look if on_image else None)
     try:
-        for index, one in enumerate(prepared):
+        for index, one in enumerate(ready):
             if isinstance(one, UnreadableImage):
                 if on_corrupt is None:
                     raise one
@@ -76,7 +78,21 @@ def batches(
         if collected:
             yield _collate(collected, preprocessing, images, len(images) - 1)
     finally:
-        prepared.close()
+        ready.close()
+
+
+def prepared(
+    images: Images, preprocessing: Preprocessing | None, workers: int, look: Callable[[Any], Any]
+) -> Iterator[Prepared]:
+    """Yield what `look` gave for each image, and the image at the network's size, in order.
+
+    Raises:
+        RequestError: an image that cannot be read, with its place.
+    """
+    for one in _in_order(images, preprocessing, CHUNK * max(1, workers), workers, look=look):
+        if isinstance(one, UnreadableImage):
+            raise one
+        yield one
 
 
 def image_shape(split: Split) -> tuple[int, int, int] | None:
@@ -109,7 +125,7 @@ def _shape(image: Any) -> tuple[int, ...]:
 
 def _in_order(
     images: Images, preprocessing: Preprocessing | None, batch_size: int, workers: int, look: Look
-) -> Generator[_Prepared | UnreadableImage, None, None]:
+) -> Generator[Prepared | UnreadableImage, None, None]:
     starts = range(0, len(images), CHUNK)
     if workers == 0:
         for start in starts:
@@ -131,14 +147,14 @@ def _in_order(
 
 def _prepare(
     images: Images, preprocessing: Preprocessing | None, start: int, look: Look
-) -> list[_Prepared | UnreadableImage]:
+) -> list[Prepared | UnreadableImage]:
     stop = min(start + CHUNK, len(images))
     return [_prepare_one(images, preprocessing, index, look) for index in range(start, stop)]
 
 
 def _prepare_one(
     images: Images, preprocessing: Preprocessing | None, index: int, look: Look
-) -> _Prepared | UnreadableImage:
+) -> Prepared | UnreadableImage:
     try:
         with naming(images, index):
             return _ready(images[index], preprocessing, look)
@@ -146,15 +162,15 @@ def _prepare_one(
         return error
 
 
-def _ready(image: Any, preprocessing: Preprocessing | None, look: Look) -> _Prepared:
+def _ready(image: Any, preprocessing: Preprocessing | None, look: Look) -> Prepared:
     seen = look(image) if look else None
     if isinstance(image, Tensor):
-        return _Prepared(seen, image.to(torch.float32))
+        return Prepared(seen, image.to(torch.float32))
     if preprocessing is None:
         raise RequestError(
             "the network has no preprocessing and the image is no float tensor; give mean, std, size"
         )
-    return _Prepared(seen, fit_image(image, preprocessing))
+    return Prepared(seen, fit_image(image, preprocessing))
 
 
 def _collate(

@@ -13,10 +13,11 @@ class ZooEntry:
     `build` takes `image_shape=(channels, height, width)` and `classes=` as keywords, then the network's
     own arguments, all with defaults, and raises RequestError where a value makes no network. `mean` and
     `std` hold three numbers (RGB in 0..1) or one for every channel; `smallest` is the least height and
-    width its pooling leaves something of.
+    width its pooling leaves something of, and both are multiples of `multiple`.
     """
 
     build: Callable[..., nn.Module]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     smallest: int = 1
+    multiple: int = 1

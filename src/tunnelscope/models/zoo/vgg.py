@@ -13,6 +13,9 @@ and ReLU, and M halves the map:
     avgpool to 1×1, flatten                 (512,)
     classifier: 512, ReLU, 512, ReLU        (512,)
                 linear                      (classes,)
+
+Its papers' sweeps of width and depth: `width=0.25` multiplies all channels, `convs=2,2,8,8,8` sets the
+convolutions of each stage. How the papers made VGGs deeper or shallower is not known.
 """
 
 from functools import partial
@@ -49,17 +52,23 @@ class VGG(nn.Module):
         return self.classifier(features)
 
 
-def convolutions(inputs: int, plan: tuple[int, ...], width: float, batch_norm: bool) -> nn.Sequential:
-    """Return the stages one after another: `plan` convolutions each, then a 2×2 maximum."""
+def convolutions(
+    inputs: int, convs: tuple[int, ...], width: float, batch_norm: bool, unpooled: int = 0
+) -> nn.Sequential:
+    """Return the stages one after another: `convs` convolutions each, then a 2×2 maximum.
+
+    The first `unpooled` stages have no maximum.
+    """
     layers: list[nn.Module] = []
-    for convs, channels in zip(plan, STAGE_CHANNELS, strict=True):
-        for _ in range(convs):
+    for stage, channels in enumerate(STAGE_CHANNELS):
+        for _ in range(convs[stage]):
             layers.append(nn.Conv2d(inputs, scaled(channels, width), 3, padding=1))
             inputs = scaled(channels, width)
             if batch_norm:
                 layers.append(nn.BatchNorm2d(inputs))
             layers.append(nn.ReLU())
-        layers.append(nn.MaxPool2d(2))
+        if stage >= unpooled:
+            layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 
 
@@ -88,32 +97,35 @@ def initialise(module: nn.Module) -> None:
 
 
 def vgg(
-    plan: tuple[int, ...],
     *,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
     width: float = 1.0,
+    convs: tuple[int, ...] | None = VGG19,
     batch_norm: bool = True,
     head: tuple[int, ...] | None = (512, 512),
 ) -> VGG:
-    """Build a VGG whose stages have `plan` convolutions.
+    """Build a VGG, each of its five stages with as many convolutions as `convs` says.
 
     Args:
         width: multiplies all channels, and the hidden widths of the head.
+        convs: convolutions a stage, which makes it deeper or shallower than its name.
         batch_norm: batch norm between each convolution and its ReLU.
         head: widths of the hidden linear layers before the classifier; none for no such layer.
 
     Raises:
-        RequestError: width or a width in head is 0 or less.
+        RequestError: width or a width in head is 0 or less, or convs are not five of 1 or more.
     """
     if width <= 0 or any(hidden < 1 for hidden in head or ()):
         raise RequestError(f"zoo:vgg needs width and head widths above 0, got width={width}, head={head}")
-    features = convolutions(image_shape[0], plan, width, batch_norm)
+    if convs is None or len(convs) != len(STAGE_CHANNELS) or min(convs) < 1:
+        raise RequestError(f"zoo:vgg needs convs of 1 or more for 5 stages, such as 2,2,4,4,4, got {convs}")
+    features = convolutions(image_shape[0], convs, width, batch_norm)
     hidden = tuple(scaled(units, width) for units in head or ())
     return VGG(features, linear_layers(scaled(STAGE_CHANNELS[-1], width), hidden, classes))
 
 
-vgg11 = partial(vgg, VGG11)
-vgg13 = partial(vgg, VGG13)
-vgg16 = partial(vgg, VGG16)
-vgg19 = partial(vgg, VGG19)
+vgg11 = partial(vgg, convs=VGG11)
+vgg13 = partial(vgg, convs=VGG13)
+vgg16 = partial(vgg, convs=VGG16)
+vgg19 = partial(vgg, convs=VGG19)

@@ -1,0 +1,1 @@
+"""Training of the papers' networks: recipes, the loop, checkpoints."""

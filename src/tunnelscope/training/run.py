@@ -1,0 +1,369 @@
+"""`ts.train`: a network trained by a recipe into a folder, and gone on with after any interruption."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunnelscope.data import DataSet, Preprocessing, Split, image_shape, load_data
+from tunnelscope.errors import RequestError
+from tunnelscope.files import check_writable
+from tunnelscope.forward import choose_device
+from tunnelscope.models import Network, load_network
+from tunnelscope.models.network import ready
+from tunnelscope.models.weights import load_weights
+from tunnelscope.pixels import as_pixels
+from tunnelscope.precision import check_precision, has_bf16
+from tunnelscope.probes.heldout import heldout_rows
+from tunnelscope.training.card import write_card
+from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves
+from tunnelscope.training.processes import join
+from tunnelscope.training.recipe import Recipe, recipe_named
+from tunnelscope.training.state import RunFolder, save_weights
+
+FIRST_STEPS = (0, 1, 2, 5, 10, 20, 35, 50, 75)
+EVALUATIONS = 20  # of the test images over a training, about
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A trained network and where it lies.
+
+    Attributes:
+        folder: what `tunnelscope scan --checkpoints` takes.
+        network: in eval mode, with the weights that the recipe keeps.
+        accuracy: on the test images.
+        lines: of `train.jsonl`, one an epoch.
+        settings: what decided the weights.
+    """
+
+    folder: Path
+    network: Network
+    accuracy: float
+    lines: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "folder": str(self.folder),
+            "accuracy": self.accuracy,
+            "weights": str(self.folder / "model.safetensors"),
+            "settings": self.settings,
+            "epochs": self.lines,
+        }
+
+
+def train(
+    model: str | nn.Module,
+    data: Any,
+    *,
+    out: str | Path,
+    recipe: str | Recipe = "masarczyk2023",
+    weights: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    save_steps: Iterable[int] = FIRST_STEPS,
+    save_epochs: Iterable[int] | str = "powers",
+    state_every: float = 60.0,
+    max_samples: int | None = None,
+    label: str | None = None,
+    image: str | None = None,
+    workers: int = 2,
+    tensorboard: bool = False,
+    command: str = "",
+    progress: Callable[[str, int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    **changes: Any,
+) -> Training:
+    """Train a network by a recipe, or go on with a training that was interrupted.
+
+    The same call goes on where the folder holds a state, and gives the weights that an uninterrupted training
+    gives, bit for bit on the CPU.
+
+    Args:
+        model: as `ts.scan` takes it; a zoo network is made for the images and classes of the data.
+        data: labelled images with a train and a test split, as `ts.load_data` takes them.
+        out: folder of weights, checkpoints and log.
+        recipe: a name of `RECIPES`, a paper (the recipe of this network's family), or a Recipe.
+        weights: to start from; by default random for zoo networks, else as `ts.load_network` has it.
+        seed: of the initial weights, the order of images, augmentation and dropout.
+        precision: "auto" trains in bfloat16 (weights stay float32) where the hardware multiplies it.
+        save_steps: steps after which the weights are kept; 0 are the initial ones.
+        save_epochs: the same of epochs: numbers, "all", or "powers" for 1, 2, 4, … and the last.
+        state_every: seconds between saves of the state that a killed training goes on from.
+        tensorboard: also write the log's numbers for TensorBoard, into `out`/tensorboard.
+        start: tensors of an earlier network to start from, its head left out (`train_tasks`).
+        changes: fields of `Recipe` to change, such as `epochs=20`.
+
+    Raises:
+        RequestError: unknown names; another training in the folder; a loss that is not finite.
+        MachineError: the images do not fit into memory, or the folder cannot be written.
+    """
+    processes, device = join(device)
+    if not processes.is_first or progress is None:
+        progress = _silent
+    if not processes.is_first or announce is None:
+        announce = _silent
+    chosen_device = choose_device(device)
+    folder = RunFolder(Path(out))
+    check_writable(folder.path)
+    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
+    network = _network(model, weights, dataset, seed)
+    if start is not None:
+        take_over(network.module, start)
+    recipe = recipe_of(recipe, network, changes)
+    used = _numbers(precision, chosen_device)
+    saves = Saves(frozenset(save_steps), _epochs(save_epochs, recipe.epochs), state_every)
+    pixels = _Pixels(network.preprocessing, workers, progress)
+    settings = _settings(network, dataset, recipe, seed, used, saves)
+    _refuse_others(folder, settings)
+    train, heldout, settings["images"] = pixels.of_training(dataset.train, recipe, seed)
+    test, settings["test_images"] = pixels.of(dataset.test)
+    _refuse_others(folder, settings)
+    if processes.is_first:
+        folder.write_settings({"settings": settings, "command": command})
+    loop = Loop(
+        network.module,
+        recipe,
+        train.on(chosen_device),
+        _inputs(network.preprocessing, chosen_device),
+        folder,
+        saves,
+        seed=seed,
+        used=used,
+        processes=processes,
+    )
+    if loop.resume() and loop.progress.step < loop.total:
+        announce(f"going on after step {loop.progress.step} of {loop.total}")
+    on_line = _tensorboard(folder.path) if tensorboard and processes.is_first else _silent
+    loop.run(_judge(loop, heldout, test), progress, on_line)
+    return _finished(loop, network, test, settings, command)
+
+
+def _silent(*_: Any) -> None:
+    """Tell nobody."""
+
+
+def recipe_of(recipe: str | Recipe, network: Network, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe for a network, with the changes asked for."""
+    if isinstance(recipe, Recipe):
+        return replace(recipe, **changes)
+    return recipe_named(recipe, network.name, changes)
+
+
+def take_over(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Start a network from another's tensors, all but those of its head, the last linear layer."""
+    head = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)][-1]
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{head}.")}
+    module.load_state_dict(kept, strict=False)
+
+
+def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSet, seed: int) -> Network:
+    network = load_network(
+        model,
+        weights=weights,
+        image_shape=image_shape(dataset.train),
+        classes=len(dataset.class_names),
+        seed=seed,
+    )
+    convolves = any(isinstance(child, nn.Conv2d) for child in network.module.modules())
+    if convolves:  # a pixel's channels beside each other, as the images lie
+        network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def _numbers(precision: str, device: torch.device) -> str:
+    check_precision(precision)
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "f32"
+    return precision
+
+
+def _epochs(wanted: Iterable[int] | str, epochs: int) -> frozenset[int]:
+    if wanted == "all":
+        return frozenset(range(1, epochs + 1))
+    if wanted == "powers":
+        return frozenset({2**power for power in range(epochs.bit_length())} | {epochs})
+    if isinstance(wanted, str):
+        raise RequestError(f"save_epochs is all, powers or numbers such as 1,2,10, got {wanted!r}")
+    return frozenset(wanted) | {epochs}
+
+
+class _Pixels:
+    """Reads splits into memory, with progress."""
+
+    def __init__(self, preprocessing: Any, workers: int, progress: Report):
+        if not (preprocessing is None or isinstance(preprocessing, Preprocessing)):
+            raise RequestError("the network reads texts; only networks of images can be trained")
+        self.preprocessing, self.workers, self.progress = preprocessing, workers, progress
+
+    def of(self, split: Split) -> tuple[Labelled, str]:
+        """Return a split and its fingerprint."""
+        total = len(split)
+        images, fingerprint = as_pixels(
+            split,
+            self.preprocessing,
+            workers=self.workers,
+            progress=lambda done: self.progress("reading images", done, total),
+        )
+        return Labelled(images, torch.as_tensor(split.labels)), fingerprint
+
+    def of_training(self, split: Split, recipe: Recipe, seed: int) -> tuple[Labelled, Labelled | None, str]:
+        """Return the rows to train on, those to choose the best weights on, and the split's fingerprint."""
+        whole, fingerprint = self.of(split)
+        if recipe.keep == "last":
+            return whole, None, fingerprint
+        fit, heldout = heldout_rows(whole.labels, seed)
+        if not len(heldout):
+            raise RequestError(
+                "no training image can be held out to choose the best weights; use --keep last"
+            )
+        return whole.rows(fit), whole.rows(heldout), fingerprint
+
+
+def _inputs(preprocessing: Any, device: torch.device) -> Inputs:
+    mean, std = (preprocessing.mean, preprocessing.std) if preprocessing else ((0.0,), (1.0,))
+    return Inputs(torch.tensor(mean, device=device), torch.tensor(std, device=device))
+
+
+def _settings(
+    network: Network, dataset: DataSet, recipe: Recipe, seed: int, used: str, saves: Saves
+) -> dict[str, Any]:
+    """Return what decides the weights; with other values the training in a folder is another one."""
+    return {
+        "model": network.loadable or network.source,
+        "start": network.weights,
+        "network": network.fingerprint,
+        "data": dataset.source,
+        "classes": list(dataset.class_names),
+        "train_rows": len(dataset.train),
+        "test_rows": len(dataset.test),
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "precision": used,
+        "save_steps": sorted(saves.steps),
+        "save_epochs": sorted(saves.epochs),
+    }
+
+
+def _refuse_others(folder: RunFolder, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds a training with other settings.
+
+    Raises:
+        RequestError: it names what differs.
+    """
+    told = folder.read_settings()
+    if told is None:
+        return
+    there = told["settings"]
+    flat_there, flat_here = ({**one, **one["recipe"]} for one in (there, settings))
+    differing = [
+        f"{key} {flat_there[key]!r}, now {flat_here[key]!r}"
+        for key in flat_here
+        if key in flat_there and flat_there[key] != flat_here[key] and key not in ("recipe", "source")
+    ]
+    if differing:
+        raise RequestError(
+            f"{folder.path} holds another training ({'; '.join(differing[:3])}); give another --out, or "
+            "the same settings to go on with it"
+        )
+
+
+def _judge(loop: Loop, heldout: Labelled | None, test: Labelled) -> Callable[[int], dict[str, float]]:
+    """Return what an epoch's line tells besides: accuracy held out, and now and then on the test images."""
+    every = max(1, loop.recipe.epochs // EVALUATIONS)
+
+    def judge(epoch: int) -> dict[str, float]:
+        told = {} if heldout is None else {"heldout_accuracy": loop.accuracy(heldout)}
+        if epoch % every == 0 or epoch == loop.recipe.epochs:
+            told["test_accuracy"] = loop.accuracy(test)
+        return told
+
+    return judge
+
+
+def _tensorboard(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Return what writes a line of the log for TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RequestError(
+            "TensorBoard is not installed; `pip install tunnelscope[training]`, or leave --tensorboard out"
+        ) from error
+    writer = SummaryWriter(folder / "tensorboard")
+
+    def write(line: dict[str, Any]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "epoch"):
+                writer.add_scalar(name, value, line["step"])
+        writer.flush()
+
+    return write
+
+
+def _finished(
+    loop: Loop, network: Network, test: Labelled, settings: dict[str, Any], command: str
+) -> Training:
+    """Take the weights that the recipe keeps, score them once, write them with their card."""
+    folder, progress = loop.folder, loop.progress
+    kept = progress.step
+    if loop.recipe.keep == "best":
+        kept = progress.best_step
+        network.module.load_state_dict(load_weights(folder.names["best"]))
+    accuracy = loop.accuracy(test)
+    result = {
+        "accuracy": accuracy,
+        "step": kept,
+        "steps": loop.total,
+        "steps_per_epoch": loop.steps,
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(
+            loop.total * min(loop.recipe.batch, len(loop.train)) / progress.seconds, 1
+        ),
+        "threads": torch.get_num_threads(),
+        "device": str(loop.device),
+        "processes": loop.processes.count,
+    }
+    if loop.recipe.keep == "best":
+        result["heldout_accuracy"] = progress.best
+    told = {"settings": settings, "command": command, "result": result}
+    if loop.processes.is_first:
+        save_weights(folder.names["model"], network.module, {"step": kept, "accuracy": accuracy})
+        folder.write_settings(told)
+        write_card(folder.names["card"], network, told)
+    trained = replace(network, weights=str(folder.names["model"]), weights_file=str(folder.names["model"]))
+    ready(trained.module.to("cpu"), network.source)
+    return Training(folder.path, trained, accuracy, loop.lines, settings | {"result": result})
+
+
+def train_tasks(
+    model: str | nn.Module, data: str, tasks: Sequence[str], *, out: str | Path, **settings: Any
+) -> list[Training]:
+    """Train on the classes of one task after the other, each with a head of its own.
+
+    Task i lies in `out`/task-i, a training like any other; it starts from the weights after task i − 1, all
+    but the head, the last linear layer, which is drawn anew.
+
+    Args:
+        model, settings: as in `train`.
+        data: a source that takes `?classes=`.
+        tasks: classes of each, such as ["0-4", "5-9"].
+
+    Raises:
+        RequestError: as in `train`, or fewer than two tasks.
+    """
+    if len(tasks) < 2:
+        raise RequestError(f"--tasks takes two tasks or more, such as 0-4/5-9, got {'/'.join(tasks)!r}")
+    trainings: list[Training] = []
+    for number, classes in enumerate(tasks, start=1):
+        source = f"{data}{'&' if '?' in data else '?'}classes={classes}"
+        start = trainings[-1].network.module.state_dict() if trainings else None
+        trainings.append(train(model, source, out=Path(out) / f"task-{number}", start=start, **settings))
+    return trainings

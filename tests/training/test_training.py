@@ -1,0 +1,225 @@
+"""`ts.train`: what it learns, keeps and refuses; exact resumes."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tunnelscope as ts
+from tunnelscope.checkpoints import saved_steps
+from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.pixels import as_pixels
+from tunnelscope.randomness import named_generator
+from tunnelscope.training import loop as loop_module
+
+MLP = "zoo:mlp?depth=2&width=16"
+CONV = "zoo:cifar_resnet20"
+
+
+def train(data, out, model=MLP, **settings):
+    settings = {"recipe": "one-cycle", "epochs": 3, "batch": 16, "precision": "f32", "rate": 0.1} | settings
+    return ts.train(model, data, out=out, **settings)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns_and_leaves_what_it_says(small_images, tmp_path):
+    done = train(small_images, tmp_path, epochs=8)
+    assert done.accuracy > 0.9
+    assert done.lines[-1]["test_accuracy"] == done.accuracy
+    assert done.lines[-1]["loss"] < done.lines[0]["loss"]
+    told = json.loads((tmp_path / "train.json").read_text())
+    assert told["result"]["accuracy"] == done.accuracy
+    assert told["settings"]["recipe"]["rate"] == 0.1
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert lines == done.lines
+    assert [line["step"] for line in lines] == [4 * epoch for epoch in range(1, 9)]
+    card = (tmp_path / "README.md").read_text()
+    assert f"{done.accuracy:.4f}" in card
+    network = ts.load_network(told["settings"]["model"], weights=tmp_path / "model.safetensors")
+    assert same(network.module.state_dict(), done.network.module.state_dict())
+
+
+def test_it_is_the_plain_loop(small_images, tmp_path):
+    """Weights of two epochs of SGD are those of ten lines of PyTorch."""
+    done = train(small_images, tmp_path, recipe="masarczyk2023/mlp", epochs=2, momentum=0.9, decay=1e-3)
+    network = ts.load_network(MLP, image_shape=(3, 8, 8), classes=3)
+    module = network.module.requires_grad_(True)
+    dataset = ts.load_data(small_images)
+    assert isinstance(network.preprocessing, ts.Preprocessing)
+    pixels, _ = as_pixels(dataset.train, network.preprocessing)
+    inputs = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    labels = torch.as_tensor(dataset.train.labels)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for epoch in range(2):
+        order = torch.randperm(60, generator=named_generator(0, f"order of epoch {epoch}"))
+        for rows in order.split(16):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(module(inputs[rows]), labels[rows]).backward()
+            optimizer.step()
+    for key, tensor in module.state_dict().items():
+        assert torch.allclose(tensor, done.network.module.state_dict()[key], atol=1e-5), key
+
+
+def test_weights_are_kept_after_the_steps_and_epochs_asked_for(small_images, tmp_path):
+    train(small_images, tmp_path, save_steps=[0, 1, 6], save_epochs=[2])
+    kept = saved_steps(tmp_path)
+    assert list(kept) == [0, 1, 6, 8, 12]
+    first = ts.load_network(MLP, image_shape=(3, 8, 8), classes=3).module.state_dict()
+    assert same(load_file(kept[0]), first)
+    assert same(load_file(kept[12]), weights(tmp_path))
+    assert not same(load_file(kept[1]), first)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"recipe": "masarczyk2023/mlp", "momentum": 0.9},
+        {"recipe": "harun2024/vggm", "epochs": 4, "batch": 16, "augmentation": "crop-flip"},
+        {"model": CONV, "recipe": "masarczyk2023/resnet", "epochs": 2, "augmentation": "resized-crop-flip"},
+        {"model": CONV, "precision": "bf16", "epochs": 2},
+    ],
+)
+@pytest.mark.parametrize("step", [1, 5])
+def test_an_interrupted_training_goes_on_bit_for_bit(small_images, tmp_path, monkeypatch, settings, step):
+    whole = train(small_images, tmp_path / "whole", **settings)
+    real = loop_module.Loop.step
+
+    def interrupted(self):
+        if self.progress.step == step:
+            raise KeyboardInterrupt
+        real(self)
+
+    monkeypatch.setattr(loop_module.Loop, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_images, tmp_path / "cut", **settings)
+    monkeypatch.setattr(loop_module.Loop, "step", real)
+    lines = []
+    cut = train(small_images, tmp_path / "cut", announce=lines.append, **settings)
+    assert lines == [f"going on after step {step} of {whole.settings['result']['steps']}"]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    for one, other in zip(whole.lines, cut.lines, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def test_a_finished_training_is_given_back(small_images, tmp_path, monkeypatch):
+    first = train(small_images, tmp_path)
+    monkeypatch.setattr(loop_module.Loop, "step", None)
+    again = train(small_images, tmp_path)
+    assert again.accuracy == first.accuracy
+    assert same(first.network.module.state_dict(), again.network.module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rate": 0.05}, "rate 0.1, now 0.05"),
+        ({"recipe": "masarczyk2023/mlp"}, "schedule 'one-cycle', now 'constant'"),
+        ({"model": "zoo:mlp?depth=3&width=16"}, "depth=2.*now.*depth=3"),
+        ({"seed": 1}, "seed 0, now 1"),
+    ],
+)
+def test_a_folder_of_another_training_is_refused(small_images, tmp_path, changes, said):
+    train(small_images, tmp_path)
+    before = weights(tmp_path)
+    with pytest.raises(RequestError, match=said):
+        train(small_images, tmp_path, **changes)
+    assert same(before, weights(tmp_path))
+
+
+def test_other_images_under_the_same_name_are_refused(small_images, tmp_path):
+    train(small_images, tmp_path)
+    pixels, labels = small_images["train"]
+    changed = pixels.copy()
+    changed[0, 0, 0, 0] ^= 1
+    with pytest.raises(RequestError, match="images '"):
+        train(small_images | {"train": (changed, labels)}, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(small_images, tmp_path):
+    settings = {"recipe": "masarczyk2023/mlp", "rate": 1e30, "epochs": 30, "save_steps": [0, 1]}
+    with pytest.raises(RequestError, match=r"the loss of step \d+ \(epoch 1\) is not finite, at rate 1e\+30"):
+        train(small_images, tmp_path, **settings)
+    assert list(saved_steps(tmp_path)) == [0, 1]
+    for path in tmp_path.rglob("*.safetensors"):
+        if "step-0000000" in path.name:
+            assert all(bool(tensor.isfinite().all()) for tensor in load_file(path).values())
+
+
+def test_best_weights_are_those_of_the_best_held_out_epoch(small_images, tmp_path):
+    done = train(small_images, tmp_path, keep="best", epochs=6, save_epochs="all", rate=0.3)
+    heldout = [line["heldout_accuracy"] for line in done.lines]
+    best = done.lines[heldout.index(max(heldout))]["step"]
+    assert done.settings["result"]["step"] == best
+    assert same(weights(tmp_path), load_file(saved_steps(tmp_path)[best]))
+    assert done.lines[0]["step"] == math.ceil(54 / 16)  # a tenth is not trained on
+
+
+def test_one_image_left_over_is_left_out(small_images, tmp_path):
+    pixels, labels = small_images["train"]
+    data = small_images | {"train": (pixels[:33], labels[:33])}
+    done = train(data, tmp_path, model=CONV, epochs=1)
+    assert done.lines[0]["step"] == 2
+
+
+def test_tasks_are_learnt_one_after_the_other(tmp_path):
+    told = ts.train_tasks(
+        MLP,
+        "sklearn:digits",
+        ["0-4", "5-9"],
+        out=tmp_path,
+        recipe="one-cycle",
+        epochs=10,
+        rate=0.1,
+        precision="f32",
+        save_steps=[0],
+    )
+    first, second = (saved_steps(tmp_path / f"task-{number}") for number in (1, 2))
+    end, start = load_file(first[max(first)]), load_file(second[0])
+    for key in end:
+        is_head = key.startswith("classifier")
+        assert torch.equal(end[key], start[key]) != is_head, key
+    assert [done.accuracy > 0.5 for done in told] == [True, True]
+    assert (tmp_path / "task-2" / "README.md").exists()
+    with pytest.raises(RequestError, match="two tasks or more"):
+        ts.train_tasks(MLP, "sklearn:digits", ["0-4"], out=tmp_path)
+
+
+def test_images_that_do_not_fit_into_memory_are_refused(small_images, tmp_path, monkeypatch):
+    monkeypatch.setattr("tunnelscope.pixels.available", lambda: 6000)
+    with pytest.raises(MachineError, match=r"60 training images take 11\.2 KB .* --max-samples 25 would fit"):
+        train(small_images, tmp_path)
+
+
+def test_a_damaged_state_is_named(small_images, tmp_path):
+    train(small_images, tmp_path)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(RequestError, match=r"state\.safetensors cannot be gone on from"):
+        train(small_images, tmp_path)
+
+
+def test_tensorboard_reads_the_log(small_images, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    done = train(small_images, tmp_path, tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in done.lines]
+
+
+def test_without_tensorboard_it_says_what_to_install(small_images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(RequestError, match=r"pip install tunnelscope\[training\]"):
+        train(small_images, tmp_path, tensorboard=True)
