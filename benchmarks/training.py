@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from tunnelscope.data import Preprocessing
 from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.models.vision import import_torchvision
+from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import has_bf16, numbers
 from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, make_optimizer
-from tunnelscope.pixels import as_pixels
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe, recipe_named
 from tunnelscope.training.state import RunFolder

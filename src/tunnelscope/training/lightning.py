@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback  # pyright: ignore[reportMissingImports]
 
 from tunnelscope.training.watch import Watch
 
