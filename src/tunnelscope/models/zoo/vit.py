@@ -142,11 +142,12 @@ def sincos_positions(rows: int, columns: int) -> Tensor:
 
     Each with 48 frequencies in equal ratios from 1 to 1/10000.
     """
-    frequencies = 10000.0 ** -torch.linspace(0, 1, WIDTH // 4, dtype=torch.float64)
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    across = column.reshape(-1, 1) * frequencies  # (tokens, 48)
-    down = row.reshape(-1, 1) * frequencies
-    return torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], dim=1).float()
+    with torch.device("cpu"):  # whatever device the weights are made on
+        frequencies = 10000.0 ** -torch.linspace(0, 1, WIDTH // 4, dtype=torch.float64)
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        across = column.reshape(-1, 1) * frequencies  # (tokens, 48)
+        down = row.reshape(-1, 1) * frequencies
+        return torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], dim=1).float()
 
 
 def initialise(module: nn.Module) -> None:
