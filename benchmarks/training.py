@@ -20,7 +20,7 @@ from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.models.vision import import_torchvision
 from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import has_bf16, numbers
-from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, make_optimizer
+from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last, make_optimizer
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe, recipe_named
 from tunnelscope.training.state import RunFolder
@@ -72,12 +72,11 @@ def our_loop(model: str, dataset: Any, recipe_name: str, augmentation: str, used
     assert isinstance(network.preprocessing, Preprocessing)
     recipe = recipe_named(recipe_name, network.name, {"augmentation": augmentation, "epochs": 1000})
     pixels, _ = as_pixels(dataset.train, network.preprocessing)
-    mean, std = torch.tensor(network.preprocessing.mean), torch.tensor(network.preprocessing.std)
     return Loop(
         channels_last(network.module),
         recipe,
         Labelled(pixels, torch.as_tensor(dataset.train.labels)),
-        Inputs(mean, std),
+        Inputs(network.preprocessing, torch.device("cpu")),
         RunFolder(Path(tempfile.mkdtemp())),
         Saves(frozenset(), frozenset()),
         seed=0,
@@ -146,10 +145,3 @@ def trainable(model: str) -> tuple[nn.Module, Preprocessing]:
     network = fresh(model)
     assert isinstance(network.preprocessing, Preprocessing)
     return channels_last(network.module).requires_grad_(True).train(), network.preprocessing
-
-
-def channels_last(module: nn.Module) -> nn.Module:
-    """Lay a pixel's channels beside each other, as `ts.train` does for networks that convolve."""
-    if any(isinstance(child, nn.Conv2d) for child in module.modules()):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module

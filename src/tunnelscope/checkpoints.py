@@ -9,11 +9,17 @@ from tunnelscope.errors import RequestError
 
 STEP = re.compile(r"step-(\d+)\.safetensors")
 SETTINGS = "train.json"
+FIRST_STEPS = (0, 1, 2, 5, 10, 20, 35, 50, 75)  # after which weights are kept where nothing is said
+
+
+def step_name(step: int) -> str:
+    """What the weights after so many steps are called."""
+    return f"step-{step:07d}"
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Where the weights after so many steps lie."""
-    return folder / "checkpoints" / f"step-{step:07d}.safetensors"
+    return folder / "checkpoints" / f"{step_name(step)}.safetensors"
 
 
 def saved_steps(folder: Path) -> dict[int, Path]:

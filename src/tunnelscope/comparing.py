@@ -1,6 +1,5 @@
 """Several scans beside each other: one table of readings, what differs between them and how surely."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -10,7 +9,7 @@ from typing import Any
 from tunnelscope import comparability, differences
 from tunnelscope.comparison_words import verdict
 from tunnelscope.errors import RequestError
-from tunnelscope.files import check_writable, write_whole
+from tunnelscope.files import check_writable, write_json
 from tunnelscope.results import Scan, load
 from tunnelscope.tasks import score_of
 
@@ -53,8 +52,7 @@ class Comparison:
         """
         folder = Path(folder)
         check_writable(folder)
-        text = json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / "compare.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(folder / "compare.json", self.json())
         self.report(folder / "compare.html")
         return folder
 

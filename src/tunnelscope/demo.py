@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunnelscope.data import Preprocessing, Split, batches, load_data
-from tunnelscope.files import check_writable, write_whole
+from tunnelscope.files import check_writable
 from tunnelscope.linalg.threads import threads_for
 from tunnelscope.models import load_network
+from tunnelscope.models.weights import save_weights
 from tunnelscope.randomness import named_generator
 
 MODEL = "zoo:mlp?depth=12&width=256"
@@ -33,8 +34,6 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     Raises:
         MachineError: the file cannot be written; found out before the training where it can be.
     """
-    from safetensors.torch import save_file
-
     check_writable(path.parent)
     dataset = load_data(ID, seed=seed)
     network = load_network(
@@ -45,8 +44,7 @@ def train_demo(path: Path, seed: int = 0, progress: Callable[[str, int, int], No
     module = network.module.requires_grad_(True).train()
     with threads_for(BATCH * 256 * 256):
         train(module, images, labels, seed, progress)
-    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    write_whole(path, lambda partial: save_file(state, partial))
+    save_weights(path, module, {})
 
 
 def as_tensors(split: Split, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and places that are seen to be writable before long work."""
 
+import json
 import os
 import re
 import tempfile
@@ -47,6 +48,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, told: object) -> None:
+    """Write an object as JSON that people read too, whole or not at all; what is not finite is refused."""
+    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def check_writable(folder: Path) -> None:

@@ -6,18 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from tunnelscope.checkpoints import read_settings, saved_steps
-from tunnelscope.data import DataSet, Preprocessing, Split
+from tunnelscope.checkpoints import read_settings, saved_steps, step_name
+from tunnelscope.data import DataSet
 from tunnelscope.errors import RequestError
-from tunnelscope.files import check_writable, write_whole
+from tunnelscope.files import check_writable, write_json, write_whole
 from tunnelscope.keeping import record_both
 from tunnelscope.metrics import unbiased_cka
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.weights import load_weights
-from tunnelscope.pixels import as_pixels
+from tunnelscope.pixels import decoded
 from tunnelscope.recording import StageProgress, recorder_for
 from tunnelscope.results import Scan, make_table
 from tunnelscope.scanning import load_sets, scan
@@ -66,8 +65,7 @@ class OverTraining:
         """Write results.parquet and run.json into a folder, each file whole or not at all."""
         folder = Path(folder)
         write_whole(folder / "results.parquet", lambda path: self.frame.to_parquet(path, index=False))
-        text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(folder / "run.json", self.run)
         return folder
 
 
@@ -152,7 +150,7 @@ def scan_checkpoints(
         features = _test_features(network, sets[0], common)
         similar[step] = {layer: _cka(features[layer], final[layer]) for layer in final}
     own = [row for step, one in scans.items() for row in _similarity_rows(step, one, similar[step])]
-    own += _change_rows(scans[min(scans)], list(_weights(told, chosen[max(chosen)])), chosen)
+    own += _change_rows(last, chosen)
     result = together(
         scans,
         own,
@@ -185,40 +183,6 @@ def _training(folder: Path, steps: Sequence[int] | None) -> tuple[dict[str, Any]
 def _network(told: Mapping[str, Any], path: Path) -> Network:
     settings = told["settings"]
     return load_network(settings["model"], weights=path, classes=len(settings["classes"]))
-
-
-def decoded(dataset: DataSet, preprocessing: Any, workers: int, notify: StageProgress) -> DataSet:
-    """The set with its images decoded, and resized as a network's preprocessing says, in memory."""
-    if not (preprocessing is None or isinstance(preprocessing, Preprocessing)):
-        raise RequestError(
-            "the network reads no images; only the training of networks of images is looked at"
-        )
-
-    def held(split: Split, role: str) -> Split:
-        images, _ = as_pixels(
-            split,
-            preprocessing,
-            workers=workers,
-            progress=lambda done: notify(f"{dataset.key} ({role}): decoding", done, len(split)),
-        )
-        return replace(split, images=_Held(images))
-
-    # Without its stamp: what is read now is not what the files hold, where images were resized.
-    return replace(dataset, train=held(dataset.train, "train"), test=held(dataset.test, "test"), stamp="")
-
-
-class _Held:
-    """Decoded images as a sequence: uint8 arrays (H, W, C), or ready inputs."""
-
-    def __init__(self, images: Tensor):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int, /) -> Any:
-        one = self.images[index]
-        return one.numpy() if one.dtype == torch.uint8 else one
 
 
 def _test_features(network: Network, dataset: DataSet, common: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -264,7 +228,7 @@ def together(
     """
     import pandas as pd
 
-    frames = [scan.frame.assign(run=_name(step)) for step, scan in scans.items()]
+    frames = [scan.frame.assign(run=step_name(step)) for step, scan in scans.items()]
     table = pd.concat([*frames, make_table(map(dict, rows))] if rows else frames, ignore_index=True)
     last = scans[max(scans)].run
     run = {
@@ -292,17 +256,13 @@ def together(
     return OverTraining(run | {"verdict": _verdict(run)}, table)
 
 
-def _name(step: int) -> str:
-    return f"step-{step:07d}"
-
-
 def _similarity_rows(step: int, scan: Scan, similar: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     data, count = scan.run["data"][0], len(scan.run["layers"])
     for layer in scan.run["layers"]:
         yield {
-            "run": _name(step),
+            "run": step_name(step),
             "model": scan.run["model"]["name"],
-            "weights": _name(step),
+            "weights": step_name(step),
             "layer": layer["name"],
             "layer_index": layer["index"],
             "depth_fraction": layer["index"] / count,
@@ -315,14 +275,9 @@ def _similarity_rows(step: int, scan: Scan, similar: Mapping[str, float]) -> Ite
         }
 
 
-def _weights(told: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weight matrices and kernels of a checkpoint, in the network's own order."""
-    state = _network(told, path).module.state_dict()
-    return {key: tensor for key, tensor in state.items() if tensor.dim() > 1}
-
-
-def _change_rows(scan: Scan, keys: Sequence[str], paths: Mapping[int, Path]) -> Iterator[dict[str, Any]]:
+def _change_rows(network: Network, paths: Mapping[int, Path]) -> Iterator[dict[str, Any]]:
     """How far each weight matrix moved since the checkpoint before: relative to its norm there, and RMS."""
+    keys = [key for key, tensor in network.module.state_dict().items() if tensor.dim() > 1]  # in its order
     before: dict[str, Tensor] = {}
     for step, path in paths.items():
         state = load_weights(path)
@@ -330,9 +285,9 @@ def _change_rows(scan: Scan, keys: Sequence[str], paths: Mapping[int, Path]) -> 
             old = before[key].double()
             change, norm = float((state[key] - old).norm()), float(old.norm())
             about = {
-                "run": _name(step),
-                "model": scan.run["model"]["name"],
-                "weights": _name(step),
+                "run": step_name(step),
+                "model": network.name,
+                "weights": step_name(step),
                 "layer": key.removesuffix(".weight"),
                 "protocol": CHANGE_PROTOCOL,
             }

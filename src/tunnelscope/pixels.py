@@ -1,12 +1,14 @@
 """A whole split of small images as one tensor, for training: decoded and resized once."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tunnelscope.data.dataset import Fingerprint, Split, digest_of
+from tunnelscope.data.dataset import DataSet, Fingerprint, Split, digest_of
 from tunnelscope.data.images import naming
 from tunnelscope.data.loader import prepared
 from tunnelscope.data.transforms import Preprocessing
@@ -60,6 +62,42 @@ def as_pixels(
         progress(index + 1)
     assert result is not None
     return torch.from_numpy(result), fingerprint.hexdigest()
+
+
+def decoded(
+    dataset: DataSet, preprocessing: Any, workers: int, notify: Callable[[str, int, int], None]
+) -> DataSet:
+    """The set with its images decoded, and resized as a network's preprocessing says, in memory."""
+    if not (preprocessing is None or isinstance(preprocessing, Preprocessing)):
+        raise RequestError(
+            "the network reads no images; only the training of networks of images is looked at"
+        )
+
+    def held(split: Split, role: str) -> Split:
+        images, _ = as_pixels(
+            split,
+            preprocessing,
+            workers=workers,
+            progress=lambda done: notify(f"{dataset.key} ({role}): decoding", done, len(split)),
+        )
+        return replace(split, images=_Held(images))
+
+    # Without its stamp: what is read now is not what the files hold, where images were resized.
+    return replace(dataset, train=held(dataset.train, "train"), test=held(dataset.test, "test"), stamp="")
+
+
+class _Held:
+    """Decoded images as a sequence: uint8 arrays (H, W, C), or ready inputs."""
+
+    def __init__(self, images: Tensor):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> Any:
+        one = self.images[index]
+        return one.numpy() if one.dtype == torch.uint8 else one
 
 
 def _check_room(needed: int, images: int) -> None:

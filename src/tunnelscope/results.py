@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope.errors import MachineError, RequestError, unknown_name
-from tunnelscope.files import PARTIAL, check_writable, write_whole
+from tunnelscope.files import PARTIAL, check_writable, write_json, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,8 +128,7 @@ class Scan:
                 path = folder / "probes" / f"{name}.safetensors"
                 path.parent.mkdir(exist_ok=True)
                 probe.save(path)
-            text = json.dumps(self.run, indent=1, ensure_ascii=False, allow_nan=False)
-            write_whole(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+            write_json(folder / "run.json", self.run)
         except OSError as error:
             raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
         return folder

@@ -133,8 +133,8 @@ def test_reset_takes_the_norms_statistics_anew(small_images, tmp_path):
     first = inside[0]
     convolution = list(dict(module.named_modules()))[list(dict(module.named_modules())).index(first) - 1]
     pixels = torch.from_numpy(data["train"][0]).permute(0, 3, 1, 2).float() / 255
-    preprocessing = patient.preprocessing
-    assert preprocessing is not None
+    preprocessing = patient.network.preprocessing
+    assert isinstance(preprocessing, ts.Preprocessing)
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (preprocessing.mean, preprocessing.std))
     values = output_of(module, convolution, (pixels - mean) / std)
     assert torch.allclose(norms[first].running_mean, values.mean(dim=(0, 2, 3)), atol=1e-4)

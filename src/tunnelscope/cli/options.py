@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tunnelscope.errors import unknown_name
+from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.protocol_names import short_names
 
 
@@ -114,6 +114,18 @@ memory = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Read whole numbers between commas.
+
+    Raises:
+        RequestError: something else stands there.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise RequestError(f"{option} takes whole numbers such as 0,1,2,10, got {text!r}")
+    return [int(part) for part in parts]
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -10,7 +10,6 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error, print_result
-from tunnelscope.cli.train import numbers
 from tunnelscope.errors import RequestError
 
 
@@ -127,7 +126,7 @@ def _scan_checkpoints(
             id=id_data,
             ood=ood,
             out=folder,
-            steps=None if steps is None else numbers(steps, "--steps"),
+            steps=None if steps is None else options.numbers(steps, "--steps"),
             command=shlex.join(["tunnelscope", *sys.argv[1:]]),
             progress=progress,
             announce=progress.announce,

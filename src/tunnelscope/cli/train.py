@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from tunnelscope.checkpoints import FIRST_STEPS
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
-from tunnelscope.errors import RequestError
+from tunnelscope.training.recipe import AUGMENTATIONS, KEEP
 
 
 @click.command()
@@ -34,18 +35,18 @@ from tunnelscope.errors import RequestError
 @click.option("--smoothing", type=float, help="Label smoothing. [default: the recipe's]")
 @click.option(
     "--augmentation",
-    type=options.OneOf("augmentation", ["none", "crop-flip", "resized-crop-flip"]),
+    type=options.OneOf("augmentation", AUGMENTATIONS),
     help="What is done to images at random. [default: the recipe's]",
 )
 @click.option(
     "--keep",
-    type=options.OneOf("choice of weights", ["last", "best"]),
+    type=options.OneOf("choice of weights", KEEP),
     help="The last weights, or the best on a tenth of the training images. [default: the recipe's]",
 )
 @click.option(
     "--save-steps",
     metavar="N,N,…",
-    default="0,1,2,5,10,20,35,50,75",
+    default=",".join(map(str, FIRST_STEPS)),
     show_default=True,
     help="Steps after which the weights are kept.",
 )
@@ -103,10 +104,10 @@ def train(
 
     set_threads(threads)
     settings |= {
-        "save_steps": numbers(save_steps, "--save-steps"),
+        "save_steps": options.numbers(save_steps, "--save-steps"),
         "save_epochs": save_epochs
         if save_epochs in ("all", "powers")
-        else numbers(save_epochs, "--save-epochs"),
+        else options.numbers(save_epochs, "--save-epochs"),
         "command": shlex.join(["tunnelscope", *sys.argv[1:]]),
     }
     with ProgressDisplay() as progress:
@@ -145,15 +146,3 @@ def accuracies(line: dict[str, Any]) -> list[float | None]:
 def percent(share: float | None) -> str:
     """Write an accuracy; nothing where there is none."""
     return "" if share is None else f"{100 * share:.2f}"
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Read whole numbers between commas.
-
-    Raises:
-        RequestError: something else stands there.
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        raise RequestError(f"{option} takes whole numbers such as 0,1,2,10, got {text!r}")
-    return [int(part) for part in parts]

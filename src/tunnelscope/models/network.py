@@ -78,6 +78,13 @@ def ready(module: nn.Module, source: str) -> nn.Module:
     return module.eval().float().requires_grad_(False)
 
 
+def head_of(module: nn.Module) -> str:
+    """Name the head: the last linear layer in the order of the modules; empty where there is none."""
+    return next(
+        (name for name, child in reversed(list(module.named_modules())) if isinstance(child, nn.Linear)), ""
+    )
+
+
 def _settings(module: nn.Module) -> str:
     """Plain values that modules hold, of which many do not show in a module's repr."""
     values = [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.files import write_whole
 
 KEYWORDS = ("pretrained", "random")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt", ".bin")
@@ -56,6 +57,15 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         raise RequestError(f"{path} cannot be read: {error.strerror or error}") from error
     state = without_prefixes(tensors)
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+
+
+def save_weights(path: Path, module: torch.nn.Module, told: Mapping[str, Any]) -> None:
+    """Write a state dict, and in its metadata what is told about it."""
+    from safetensors.torch import save_file
+
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    metadata = {key: str(value) for key, value in told.items()}
+    write_whole(path, lambda partial: save_file(state, partial, metadata))
 
 
 def file_format(path: Path) -> str:

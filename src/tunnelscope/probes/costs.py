@@ -12,8 +12,8 @@ from tunnelscope.probes.surrogate import METRIC_ROWS, MOST_METRIC_ROWS
 
 FLOAT, DOUBLE = 4, 8  # bytes of a number
 FEW_ROWS = 10 * FEW_HELDOUT  # training rows below which a layer is chosen by ten fits more
-LIBRARIES = 2**20 * 32  # what BLAS takes on its first use
-SMALL_LIBRARIES = 2**20 * 24  # the same where all products are small
+LIBRARIES = 32 * 2**20  # what BLAS takes on its first use
+SMALL_LIBRARIES = 24 * 2**20  # the same where all products are small
 OVERHEAD = 4e6  # multiply-adds that go by while one evaluation is prepared: small fits cost nothing else
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
 
@@ -30,17 +30,18 @@ def fit_bytes(rows: int, width: int, classes: int) -> int:
         width: of the layer.
         classes: of the data.
     """
-    number_type = fast_type(torch.device("cpu"), rows * width * classes)
+    work = float(rows) * width * classes
+    number_type = fast_type(torch.device("cpu"), work)
     small = min(rows, width)
     has_basis = small <= WIDEST_ROTATION
     coordinates = small if has_basis else width
-    libraries = LIBRARIES if float(rows) * width * classes >= SMALL else SMALL_LIBRARIES
+    libraries = LIBRARIES if work >= SMALL else SMALL_LIBRARIES
     copies = 3.0 * number_type.itemsize * rows * coordinates
     judging = 1.5 * FLOAT * rows * width if rows < FEW_ROWS else 0.0  # ten times on nine parts of ten
     if has_basis:
         basis = 5.0 * DOUBLE * small**2 + (3.2 * DOUBLE * rows * width if rows < width else 0.0)
     else:
-        basis = 1.0 * DOUBLE * SUBSPACE * width
+        basis = DOUBLE * SUBSPACE * width
     points = 65.0 * FLOAT * classes * width
     sample = min(rows, max(METRIC_ROWS, 20 * classes), MOST_METRIC_ROWS)
     metric = number_type.itemsize * sample * coordinates * (2 if rows > sample else 1)

@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunnelscope.data import batches
 from tunnelscope.errors import RequestError
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.scanning import scan
@@ -88,9 +86,8 @@ def linearise(folder: str | Path, *, last: str | None = None, **settings: Any) -
         RequestError: as in `admit`, or the run is no chain of modules.
     """
     patient = admit(folder, **settings)
-    stretch = patient.stretch
+    stretch, example = patient.stretch, next(patient.inputs([0]))
     if last is not None:
-        example = next(_inputs(patient, [0]))
         stretch = stretch_of(patient.network.module, example, stretch.after, last)
     fitted, r2 = fit_map(patient, stretch)
     module = replaced(patient, stretch, fitted)
@@ -99,10 +96,9 @@ def linearise(folder: str | Path, *, last: str | None = None, **settings: Any) -
     after = scan(network, id=patient.sets[0], ood=patient.sets[1:], **reading)
     what = f"{len(stretch.modules)} modules after {stretch.after} replaced by one linear map"
     done = surgery_of(what, replace(patient, stretch=stretch), {"trained": patient.scan, "linear": after})
-    example = next(_inputs(patient, [0]))
-    for name, one in (("trained", patient.network.module), ("linear", module)):
-        done.conditions[name]["parameters"] = sum(parameter.numel() for parameter in one.parameters())
-        done.conditions[name]["milliseconds"] = _milliseconds(one, example)
+    for name, one in (("trained", patient.network), ("linear", network)):
+        done.conditions[name]["parameters"] = one.parameters
+        done.conditions[name]["milliseconds"] = _milliseconds(one.module, example)
     done.conditions["linear"]["r2"] = r2
     return done
 
@@ -132,7 +128,7 @@ def fit_map(patient: Patient, stretch: Stretch) -> tuple[LinearMap, float]:
 
 def _map_for(patient: Patient, stretch: Stretch) -> LinearMap:
     """Return a map of the right shape, its weights not fitted yet."""
-    example = next(_inputs(patient, [0]))
+    example = next(patient.inputs([0]))
     before, after = (
         output_of(patient.network.module, name, example) for name in (stretch.after, stretch.last)
     )
@@ -159,7 +155,7 @@ def _moments(patient: Patient, stretch: Stretch, shape: LinearMap, rows: list[in
     inputs: Any = 0.0
     products: Any = 0.0
     squares: Any = 0.0
-    for batch in _inputs(patient, rows):
+    for batch in patient.inputs(rows):
         x = shape.rows(output_of(patient.network.module, stretch.after, batch)).double()
         y = output_of(patient.network.module, stretch.last, batch).double()
         if y.dim() == 4:
@@ -168,13 +164,6 @@ def _moments(patient: Patient, stretch: Stretch, shape: LinearMap, rows: list[in
         x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         inputs, products, squares = inputs + x.T @ x, products + x.T @ y, squares + y.square().sum(dim=0)
     return Moments(inputs, products, squares)
-
-
-def _inputs(patient: Patient, rows: list[int]) -> Iterator[Tensor]:
-    """Some training images as the network reads them, in batches."""
-    images = patient.sets[0].train.images
-    chosen = [images[row] for row in rows]
-    yield from batches(chosen, patient.preprocessing, batch_size=250, workers=0)
 
 
 def replaced(patient: Patient, stretch: Stretch, fitted: LinearMap) -> nn.Module:
@@ -187,7 +176,7 @@ def replaced(patient: Patient, stretch: Stretch, fitted: LinearMap) -> nn.Module
     for name in stretch.modules:
         module.set_submodule(name, nn.Identity())
     module.set_submodule(stretch.modules[0], fitted)
-    example = next(_inputs(patient, [0, 1]))
+    example = next(patient.inputs([0, 1]))
     wanted = fitted(output_of(patient.network.module, stretch.after, example))
     try:
         got = output_of(module, stretch.modules[-1], example)

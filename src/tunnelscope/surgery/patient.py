@@ -1,19 +1,23 @@
 """A trained network with its data and its tunnel, and what is told of it before and after it was changed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tunnelscope.checkpoints import read_settings
-from tunnelscope.data import DataSet, Preprocessing
+from tunnelscope.data import DataSet, Preprocessing, batches
 from tunnelscope.errors import RequestError
 from tunnelscope.models import Network, load_network
-from tunnelscope.over_training import decoded
-from tunnelscope.recording import StageProgress, recorder_for
+from tunnelscope.pixels import decoded
+from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan
 from tunnelscope.scanning import load_sets, scan
 from tunnelscope.surgery.stretch import Stretch, stretch_of
+
+BATCH = 250  # images
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,12 +77,17 @@ class Patient:
     stretch: Stretch
     settings: dict[str, Any]
 
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """What is done to an image before the network reads it."""
-        preprocessing = self.network.preprocessing
-        assert preprocessing is None or isinstance(preprocessing, Preprocessing)  # `decoded` saw to it
-        return preprocessing
+    def inputs(self, rows: Iterable[int]) -> Iterator[Tensor]:
+        """Some training images as the network reads them, in batches of at most 250."""
+        return inputs_of(self.network, self.sets[0], rows)
+
+
+def inputs_of(network: Network, dataset: DataSet, rows: Iterable[int]) -> Iterator[Tensor]:
+    """Some training images of a set as a network reads them, in batches of at most 250."""
+    preprocessing = network.preprocessing
+    assert preprocessing is None or isinstance(preprocessing, Preprocessing)  # `decoded` saw to it
+    images = [dataset.train.images[row] for row in rows]
+    return batches(images, preprocessing, batch_size=BATCH, workers=0)
 
 
 def admit(
@@ -117,8 +126,8 @@ def admit(
     start = layer or found.tunnel["start_95"]
     if start is None or start == names[-1]:
         raise RequestError(f"{network.name} has no tunnel after {start}; name a layer with --layer")
-    recorder = recorder_for(network, sets[0].train, seed=seed, layers=settings.get("layers", "blocks"))
-    stretch = stretch_of(network.module, recorder.example, start, names[-1])
+    example = next(inputs_of(network, sets[0], [0]))
+    stretch = stretch_of(network.module, example, start, names[-1])
     return Patient(network, told, folder, sets, found, start, stretch, settings)
 
 

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from tunnelscope.checkpoints import saved_steps
-from tunnelscope.data import batches
-from tunnelscope.data.assemble import take_rows
 from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import RequestError
 from tunnelscope.models import load_network
@@ -81,20 +79,13 @@ def renew_norms(module: nn.Module, names: Sequence[str], patient: Patient) -> No
     ]
     if not norms:
         return
-    inputs = ready_inputs(patient, NORM_IMAGES)
+    rows = spread_rows(len(patient.sets[0].train), NORM_IMAGES).tolist()
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # None: the mean over batches
     with torch.no_grad():
-        for batch in inputs.split(250):
+        for batch in patient.inputs(rows):
             module(batch)
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum, norm.training = momentum, False
-
-
-def ready_inputs(patient: Patient, most: int) -> Tensor:
-    """The first training images, spread evenly, as the network reads them."""
-    train = patient.sets[0].train
-    chosen = take_rows(train, spread_rows(len(train), most))
-    return torch.cat(list(batches(chosen.images, patient.preprocessing, batch_size=250, workers=0)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.models.network import head_of
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,9 @@ def stretch_of(module: nn.Module, example: Tensor, after: str, last: str) -> Str
             raise RequestError(
                 f"{name} runs after {after} and also elsewhere; it cannot be changed there alone"
             )
-    head = [name for name, child in names.items() if isinstance(child, nn.Linear)][-1:]
     chosen = [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
     chosen.sort(key=lambda name: spans[name][0][0])
-    return Stretch(after, last, tuple(chosen), head[0] if head else "")
+    return Stretch(after, last, tuple(chosen), head_of(module))
 
 
 def _spans(module: nn.Module, example: Tensor) -> tuple[dict[str, list[tuple[int, int]]], dict[str, object]]:

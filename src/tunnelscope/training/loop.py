@@ -7,19 +7,22 @@ epoch and the step. So a training that was killed and goes on draws what it woul
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tunnelscope.data import Preprocessing
 from tunnelscope.errors import RequestError
+from tunnelscope.models.weights import save_weights
 from tunnelscope.precision import numbers
 from tunnelscope.randomness import named_generator, named_seed
 from tunnelscope.training.augment import AUGMENT
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe
-from tunnelscope.training.state import Progress, RunFolder, load_state, save_state, save_weights
+from tunnelscope.training.state import Progress, RunFolder, load_state, save_state
 
 EVALUATION_BATCH = 500
 CHECKED = 50  # steps after which losses are looked at: each look waits for the device
@@ -60,8 +63,10 @@ class Saves:
 class Inputs:
     """From rows of pixels to what the network reads."""
 
-    def __init__(self, mean: Tensor, std: Tensor):
-        self.mean, self.std = mean * 255, std * 255
+    def __init__(self, preprocessing: Preprocessing | None, device: torch.device):
+        """Take a network's preprocessing; None where images are ready inputs."""
+        mean, std = (preprocessing.mean, preprocessing.std) if preprocessing else ((0.0,), (1.0,))
+        self.mean, self.std = (torch.tensor(values, device=device) * 255 for values in (mean, std))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return (n, C, H, W) float32, channels last in memory where they lie so in the images."""
@@ -102,6 +107,7 @@ class Loop:
         self.progress, self.lines = Progress(), list[dict[str, Any]]()
         self._losses: list[Tensor] = []
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, right
+        self._ordered: tuple[int, Tensor] | None = None  # an epoch, and the rows in its order
 
     @property
     def total(self) -> int:
@@ -110,7 +116,7 @@ class Loop:
 
     def resume(self) -> bool:
         """Go on from the state in the folder; return whether there is one."""
-        path = self.folder.names["state"]
+        path = self.folder.file("state")
         if not path.exists():
             return False
         self.progress = load_state(path, self.module, self.optimizer)
@@ -194,11 +200,11 @@ class Loop:
 
     def _order(self, epoch: int) -> Tensor:
         """Return the rows of an epoch in its order."""
-        if getattr(self, "_ordered", None) != epoch:
+        if self._ordered is None or self._ordered[0] != epoch:
             draws = named_generator(self.seed, f"order of epoch {epoch}")
-            self._rows = torch.randperm(len(self.train), generator=draws).to(self.device)
-            self._ordered = epoch
-        return self._rows
+            rows = torch.randperm(len(self.train), generator=draws)
+            self._ordered = epoch, rows.to(self.device)
+        return self._ordered[1]
 
     def _check(self) -> None:
         """Look at the losses since the last look."""
@@ -234,7 +240,7 @@ class Loop:
         heldout = told.get("heldout_accuracy", -1.0)
         if heldout > self.progress.best:
             self.progress.best, self.progress.best_step = heldout, self.progress.step
-            self._write(self.folder.names["best"])
+            self._write(self.folder.file("best"))
         self.lines.append(line | told | {"seconds": round(self.progress.seconds, 3)})
         if self.processes.is_first:
             self.folder.write_log(self.lines)
@@ -244,12 +250,12 @@ class Loop:
         self._check()
         self.progress.loss, self.progress.right = float(self._sums[0]), int(self._sums[1])
         if self.processes.is_first:
-            save_state(self.folder.names["state"], self.module, self.optimizer, self.progress)
+            save_state(self.folder.file("state"), self.module, self.optimizer, self.progress)
 
     def _save_weights(self) -> None:
         self._write(self.folder.checkpoint(self.progress.step))
 
-    def _write(self, path: Any) -> None:
+    def _write(self, path: Path) -> None:
         if self.processes.is_first:
             told = {"step": self.progress.step, "epoch": self.progress.step / self.steps}
             save_weights(path, self.module, told)
@@ -266,6 +272,13 @@ class Loop:
                 logits = self.module(self.inputs(images.to(self.device)))
             right += (logits.argmax(dim=1) == labels.to(self.device)).sum()
         return int(self.processes.summed(right)) / len(rows)
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay a pixel's channels beside each other, as the images lie, where a network convolves; in place."""
+    if any(isinstance(child, nn.Conv2d) for child in module.modules()):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

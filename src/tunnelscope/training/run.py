@@ -8,23 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunnelscope.checkpoints import FIRST_STEPS
 from tunnelscope.data import DataSet, Preprocessing, Split, image_shape, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable
 from tunnelscope.forward import choose_device
 from tunnelscope.models import Network, load_network
-from tunnelscope.models.network import ready
-from tunnelscope.models.weights import load_weights
+from tunnelscope.models.network import head_of, ready
+from tunnelscope.models.weights import load_weights, save_weights
 from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import check_precision, has_bf16
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.training.card import write_card
-from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves
+from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last
 from tunnelscope.training.processes import join
 from tunnelscope.training.recipe import Recipe, recipe_named
-from tunnelscope.training.state import RunFolder, save_weights
+from tunnelscope.training.state import RunFolder
 
-FIRST_STEPS = (0, 1, 2, 5, 10, 20, 35, 50, 75)
 EVALUATIONS = 20  # of the test images over a training, about
 Report = Callable[[str, int, int], None]
 
@@ -133,7 +133,7 @@ def train(
         network.module,
         recipe,
         train.on(chosen_device),
-        _inputs(network.preprocessing, chosen_device),
+        Inputs(pixels.preprocessing, chosen_device),
         folder,
         saves,
         seed=seed,
@@ -160,7 +160,7 @@ def recipe_of(recipe: str | Recipe, network: Network, changes: Mapping[str, Any]
 
 def take_over(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Start a network from another's tensors, all but those of its head, the last linear layer."""
-    head = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)][-1]
+    head = head_of(module)
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{head}.")}
     module.load_state_dict(kept, strict=False)
 
@@ -173,9 +173,7 @@ def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSe
         classes=len(dataset.class_names),
         seed=seed,
     )
-    convolves = any(isinstance(child, nn.Conv2d) for child in network.module.modules())
-    if convolves:  # a pixel's channels beside each other, as the images lie
-        network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network.module)
     return network
 
 
@@ -226,11 +224,6 @@ class _Pixels:
                 "no training image can be held out to choose the best weights; use --keep last"
             )
         return whole.rows(fit), whole.rows(heldout), fingerprint
-
-
-def _inputs(preprocessing: Any, device: torch.device) -> Inputs:
-    mean, std = (preprocessing.mean, preprocessing.std) if preprocessing else ((0.0,), (1.0,))
-    return Inputs(torch.tensor(mean, device=device), torch.tensor(std, device=device))
 
 
 def _settings(
@@ -316,7 +309,7 @@ def _finished(
     kept = progress.step
     if loop.recipe.keep == "best":
         kept = progress.best_step
-        network.module.load_state_dict(load_weights(folder.names["best"]))
+        network.module.load_state_dict(load_weights(folder.file("best")))
     accuracy = loop.accuracy(test)
     result = {
         "accuracy": accuracy,
@@ -335,10 +328,10 @@ def _finished(
         result["heldout_accuracy"] = progress.best
     told = {"settings": settings, "command": command, "result": result}
     if loop.processes.is_first:
-        save_weights(folder.names["model"], network.module, {"step": kept, "accuracy": accuracy})
+        save_weights(folder.file("model"), network.module, {"step": kept, "accuracy": accuracy})
         folder.write_settings(told)
-        write_card(folder.names["card"], network, told)
-    trained = replace(network, weights=str(folder.names["model"]), weights_file=str(folder.names["model"]))
+        write_card(folder.file("card"), network, told)
+    trained = replace(network, weights=str(folder.file("model")), weights_file=str(folder.file("model")))
     ready(trained.module.to("cpu"), network.source)
     return Training(folder.path, trained, accuracy, loop.lines, settings | {"result": result})
 

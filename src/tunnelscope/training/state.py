@@ -11,7 +11,7 @@ Every file is written beside its place and moved there: a kill or a full disk le
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tunnelscope.checkpoints import SETTINGS, checkpoint_path, read_settings
 from tunnelscope.errors import RequestError
-from tunnelscope.files import write_whole
+from tunnelscope.files import write_json, write_whole
 
 
 @dataclass
@@ -42,23 +42,24 @@ class Progress:
     best_step: int = 0
 
 
+FILES = {
+    "log": "train.jsonl",
+    "state": "state.safetensors",
+    "best": "best.safetensors",
+    "model": "model.safetensors",
+    "card": "README.md",
+}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one training."""
 
     path: Path
-    names: dict[str, Path] = field(init=False)
 
-    def __post_init__(self) -> None:
-        names = {
-            "settings": self.path / SETTINGS,
-            "log": self.path / "train.jsonl",
-            "state": self.path / "state.safetensors",
-            "best": self.path / "best.safetensors",
-            "model": self.path / "model.safetensors",
-            "card": self.path / "README.md",
-        }
-        object.__setattr__(self, "names", names)
+    def file(self, what: str) -> Path:
+        """Where one of `FILES` lies."""
+        return self.path / FILES[what]
 
     def checkpoint(self, step: int) -> Path:
         """Where the weights after so many steps lie."""
@@ -70,30 +71,20 @@ class RunFolder:
 
     def write_settings(self, told: Mapping[str, Any]) -> None:
         """Write `train.json`."""
-        text = json.dumps(told, indent=1, ensure_ascii=False)
-        write_whole(self.names["settings"], lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_json(self.path / SETTINGS, told)
 
     def write_log(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write all lines of `train.jsonl`."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self.names["log"], lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_whole(self.file("log"), lambda partial: partial.write_text(text, encoding="utf-8"))
 
     def read_log(self, last: int) -> list[dict[str, Any]]:
         """Return the lines of `train.jsonl` up to a step: what a kill left after it is done again."""
         try:
-            lines = self.names["log"].read_text(encoding="utf-8").splitlines()
+            lines = self.file("log").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
         return [line for line in map(json.loads, lines) if line["step"] <= last]
-
-
-def save_weights(path: Path, module: nn.Module, told: Mapping[str, Any]) -> None:
-    """Write a state dict, and in its metadata what is told about it."""
-    from safetensors.torch import save_file
-
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
-    metadata = {key: str(value) for key, value in told.items()}
-    write_whole(path, lambda partial: save_file(state, partial, metadata))
 
 
 def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

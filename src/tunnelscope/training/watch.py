@@ -12,7 +12,8 @@ from tunnelscope.data import DataSet, image_shape
 from tunnelscope.data.assemble import fewer_rows
 from tunnelscope.errors import RequestError
 from tunnelscope.models import load_network
-from tunnelscope.over_training import OverTraining, decoded, together
+from tunnelscope.over_training import OverTraining, together
+from tunnelscope.pixels import decoded
 from tunnelscope.results import Scan
 from tunnelscope.scanning import load_sets, scan
 
