@@ -64,8 +64,19 @@ def test_features_without_any_signal_get_a_penalty_above_the_first_of_the_path()
     features = torch.randn(300, 200, generator=draws)
     labels = torch.randint(0, 5, (300,), generator=draws)
     probe = fit_probe(features, labels)
-    assert probe.penalty > 0.3
+    assert 0.3 < probe.penalty <= 10
     assert probe.heldout_loss < 1.05 * np.log(5)
+
+
+@pytest.mark.parametrize("seed", [0, 10, 11])  # the held-out loss of these falls up to any penalty
+def test_a_weak_signal_of_few_rows_is_not_penalised_away(seed):
+    draws = np.random.default_rng(seed)
+    means = 0.1 * draws.normal(size=(10, 60))
+    labels = np.arange(100) % 10
+    rows = means[labels] + draws.normal(size=(100, 60))
+    probe = fit_probe(torch.from_numpy(rows), torch.from_numpy(labels))
+    assert 1 < probe.penalty <= 10
+    assert probe.score(torch.from_numpy(rows), torch.from_numpy(labels)) > 0.5
 
 
 def test_well_separated_classes_get_a_small_penalty():

@@ -49,6 +49,12 @@ def test_it_learns_and_leaves_what_it_says(small_images, tmp_path):
     assert same(network.module.state_dict(), done.network.module.state_dict())
 
 
+def test_the_draws_of_the_caller_go_on_as_without_it(small_images, tmp_path):
+    state = torch.get_rng_state()
+    train(small_images, tmp_path, epochs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_it_is_the_plain_loop(small_images, tmp_path):
     """Weights of two epochs of SGD are those of ten lines of PyTorch."""
     done = train(small_images, tmp_path, recipe="masarczyk2023/mlp", epochs=2, momentum=0.9, decay=1e-3)

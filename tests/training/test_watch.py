@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import tunnelscope as ts
 from tunnelscope.errors import RequestError
+from tunnelscope.models.vision import import_torchvision
 from tunnelscope.training.watch import warning_of
 
 
@@ -149,6 +150,7 @@ def test_what_it_cannot_watch_is_refused(tensors):
 
 
 def test_lightning_calls_it_after_every_epoch(tensors):
+    import_torchvision()  # Lightning imports it on its way
     lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
     from tunnelscope.training.lightning import WatchCallback
 
@@ -182,6 +184,7 @@ def test_lightning_calls_it_after_every_epoch(tensors):
 
 
 def test_transformers_calls_it_after_every_epoch(tensors, tmp_path):
+    import_torchvision()  # Transformers imports it on its way
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="its Trainer needs accelerate, which is not installed")
     from tunnelscope.training.transformers import WatchCallback

@@ -18,7 +18,9 @@ class PathSettings:
     Attributes:
         first: the first penalty.
         decades: from one penalty to the next.
-        least, most: bounds of all penalties.
+        least, most: bounds of all penalties. On features without use the held-out loss falls up to infinity,
+            where only the biases are left and every row gets the commonest class; at 10, measured on up to
+            3,072 columns of 100 rows, the weights still decide, and nothing above it predicts better.
         tolerance: of each fit on the path, about relative.
         gain: share of the fall of the held-out loss so far, from where no feature is used; where one more
             penalty brings less, the next is not tried: classes that are told apart entirely would lead down
@@ -28,7 +30,7 @@ class PathSettings:
     first: float = 0.3
     decades: float = 0.75
     least: float = 1e-8
-    most: float = 1e4
+    most: float = 10.0
     tolerance: float = 0.05
     gain: float = 5e-3
 

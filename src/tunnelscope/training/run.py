@@ -143,7 +143,9 @@ def train(
     if loop.resume() and loop.progress.step < loop.total:
         announce(f"going on after step {loop.progress.step} of {loop.total}")
     on_line = _tensorboard(folder.path) if tensorboard and processes.is_first else _silent
-    loop.run(_judge(loop, heldout, test), progress, on_line)
+    # What the caller draws from torch's generators is the same after a training as without one.
+    with torch.random.fork_rng([loop.device] if loop.device.type == "cuda" else []):
+        loop.run(_judge(loop, heldout, test), progress, on_line)
     return _finished(loop, network, test, settings, command)
 
 

@@ -183,7 +183,7 @@ def warning_of(found: Scan) -> str:
     lost = {
         key: entry["retained"]
         for key, entry in found.tunnel["ood"].items()
-        if entry["retained"]["value"] is not None and (entry["retained"]["high"] or 1) < 1
+        if entry["retained"]["high"] is not None and entry["retained"]["high"] < 1
     }
     if not lost or ranks[-1] > FALLEN * ranks[position]:
         return ""
