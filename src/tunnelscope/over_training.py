@@ -138,7 +138,7 @@ def scan_checkpoints(
     last = _network(told, chosen[max(chosen)])
     sets = [decoded(dataset, last.preprocessing, workers, notify) for dataset in sets]
     common = {"max_samples": None, "workers": workers, "cache": cache, "seed": seed, **settings}
-    final = _test_features(last, sets[0], common)
+    final = _test_features(last, sets, common)
     scans: dict[int, Scan] = {}
     similar: dict[int, dict[str, float]] = {}
     for number, (step, path) in enumerate(chosen.items(), start=1):
@@ -147,7 +147,7 @@ def scan_checkpoints(
         scans[step] = scan(
             network, id=sets[0], ood=sets[1:], progress=_staged(notify, number, len(chosen)), **common
         )
-        features = _test_features(network, sets[0], common)
+        features = _test_features(network, sets, common)
         similar[step] = {layer: _cka(features[layer], final[layer]) for layer in final}
     own = [row for step, one in scans.items() for row in _similarity_rows(step, one, similar[step])]
     own += _change_rows(last, chosen)
@@ -185,12 +185,12 @@ def _network(told: Mapping[str, Any], path: Path) -> Network:
     return load_network(settings["model"], weights=path, classes=len(settings["classes"]))
 
 
-def _test_features(network: Network, dataset: DataSet, common: Mapping[str, Any]) -> dict[str, Tensor]:
+def _test_features(network: Network, sets: Sequence[DataSet], common: Mapping[str, Any]) -> dict[str, Tensor]:
     """Features of the ID set's test rows, from the store where there is one."""
     reading = {key: common[key] for key in ("layers", "pool", "device", "precision") if key in common}
-    recorder = recorder_for(
-        network, dataset.train, classes=None, seed=common["seed"], workers=common["workers"], **reading
-    )
+    splits = (one.train for one in sets)
+    recorder = recorder_for(network, *splits, seed=common["seed"], workers=common["workers"], **reading)
+    dataset = sets[0]
     names = [point.name for point in recorder.points]
     if common["cache"]:
         features = record_both(recorder, dataset, logits=False, store=Store())[1].features

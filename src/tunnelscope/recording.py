@@ -156,8 +156,8 @@ class Recorder:
             for layer, values in outputs.items()
         }
 
-    def settled(self, split: Split, name: str = "images") -> "Recorder":
-        """Decide on the precision by the first inputs of a split, at least 32: they are sent through in both.
+    def settled(self, *splits: Split) -> "Recorder":
+        """Decide on the precision by the first inputs of each split, at least 32: they are sent through in both.
 
         Raises:
             RequestError: as for `record`.
@@ -165,24 +165,19 @@ class Recorder:
         asked = self.precision.asked
         if asked == "f32" or (asked == "auto" and not has_bf16(self.device)):
             return self
-        first: list[Tensor] = []
-
-        def ignore(*_: Any) -> None:
-            pass
-
-        for _, batch in self._batches(split, name, ignore, Skipped(len(split)), ignore):
-            first.append(batch)
-            if sum(map(len, first)) >= FEW:
-                break
         module = self.running or self.network.module
         rounded = replace(self, running=in_bf16(module), precision=Precision(asked, "bf16"))
-        try:
-            error = relative_errors(*(one._of(first) for one in (self, rounded)))
-        except MachineError:
-            raise
-        except Exception as problem:  # whatever a network raises that knows single precision alone
-            self._of(first)  # where single precision fails too, that is the error
-            return replace(self, precision=Precision(asked, reason=f"bf16 failed: {problem}"))
+        error: dict[str, float] = {}
+        for split in splits:
+            first = self._first(split)
+            try:
+                here = relative_errors(*(one._of(first) for one in (self, rounded)))
+            except MachineError:
+                raise
+            except Exception as problem:  # whatever a network raises that knows single precision alone
+                self._of(first)  # where single precision fails too, that is the error
+                return replace(self, precision=Precision(asked, reason=f"bf16 failed: {problem}"))
+            error = {layer: max(value, error.get(layer, 0.0)) for layer, value in here.items()}
         worst = max(error, key=error.__getitem__)
         if not error[worst] <= MOST_ERROR:
             reason = (
@@ -190,6 +185,19 @@ class Recorder:
             )
             return replace(self, precision=Precision(asked, error=error, reason=reason))
         return replace(rounded, precision=Precision(asked, "bf16", error))
+
+    def _first(self, split: Split) -> list[Tensor]:
+        """The first inputs of a split, in batches, at least so many as an error is measured on."""
+        first: list[Tensor] = []
+
+        def ignore(*_: Any) -> None:
+            pass
+
+        for _, batch in self._batches(split, "images", ignore, Skipped(len(split)), ignore):
+            first.append(batch)
+            if sum(map(len, first)) >= FEW:
+                break
+        return first
 
     def record(
         self,
@@ -443,7 +451,7 @@ def _with_norms_folded(recorder: Recorder, trace: Trace, read: Sequence[ReadPoin
 def recorder_for(
     model: str | nn.Module | Network,
     split: Split,
-    *,
+    *others: Split,
     weights: str | None = None,
     classes: int | None = None,
     seed: int = 0,
@@ -452,6 +460,7 @@ def recorder_for(
     """Load a network for a split's images, unless it is loaded, and make its recorder, precision decided.
 
     Args:
+        others: splits that the recorder is for too.
         classes: of the data the network was trained on, where that is what it is recorded on.
         settings: as for `make_recorder`.
     """
@@ -459,8 +468,9 @@ def recorder_for(
         model = load_network(
             model, weights=weights, image_shape=image_shape(split), classes=classes, seed=seed
         )
-    check_reads(model, split)
-    return make_recorder(model, seed=seed, shape=ready_shape(split), **settings).settled(split)
+    for one in (split, *others):
+        check_reads(model, one)
+    return make_recorder(model, seed=seed, shape=ready_shape(split), **settings).settled(split, *others)
 
 
 def check_reads(network: Network, split: Split) -> None:

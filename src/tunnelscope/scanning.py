@@ -29,7 +29,6 @@ from tunnelscope.probes.recipes import STACK_ELEMENTS
 from tunnelscope.recording import (
     Recorder,
     StageProgress,
-    check_reads,
     make_recorder,
     ready_shape,
     recorder_for,
@@ -268,7 +267,7 @@ def _prepare(
         )
         check_tasks(sources, settings)
         recorder = _load_model(model, sources, id is not None, settings, **loading)
-        beside = _control_recorder(recorder, sources[0], settings) if control else None
+        beside = _control_recorder(recorder, sources, settings) if control else None
     for line in choices(recorder.network, sources):
         announce(line)
     if (told := recorder.precision.describe()) is not None:
@@ -429,10 +428,11 @@ def _load_model(
     weights: str | None = None,
     **loading: Any,
 ) -> Recorder:
-    first = sources[0]
-    recorder = recorder_for(
+    first, *others = sources
+    return recorder_for(
         model,
         first.train,
+        *(dataset.train for dataset in others),
         weights=weights,
         classes=len(first.class_names) if has_id and first.task == CLASSIFICATION else None,
         seed=settings.seed,
@@ -440,12 +440,9 @@ def _load_model(
         pool=settings.pool,
         **loading,
     )
-    for dataset in sources[1:]:
-        check_reads(recorder.network, dataset.train)
-    return recorder
 
 
-def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) -> Recorder:
+def _control_recorder(recorder: Recorder, sources: list[DataSet], settings: Settings) -> Recorder:
     """A recorder that reads the untrained network as `recorder` reads the trained one."""
     network = untrained(recorder.network, settings.seed)
     drawn = make_recorder(
@@ -457,9 +454,9 @@ def _control_recorder(recorder: Recorder, dataset: DataSet, settings: Settings) 
         workers=recorder.workers,
         seed=settings.seed,
         skip_corrupt=recorder.skip_corrupt,
-        shape=ready_shape(dataset.train),
+        shape=ready_shape(sources[0].train),
         precision=recorder.precision.asked,
-    ).settled(dataset.train)
+    ).settled(*(dataset.train for dataset in sources))
     if [point.name for point in drawn.points] != [point.name for point in recorder.points]:
         raise RequestError(
             f"--control: {network.source} runs through other layers when it is untrained; leave --control out"
