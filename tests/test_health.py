@@ -9,7 +9,8 @@ from torch import nn
 
 import tunnelscope as ts
 from tunnelscope import health
-from tunnelscope.data import Fingerprint, as_digests, batches, equal_pairs, like_pairs, load_data, thumbnails
+from tunnelscope.data import Fingerprint, as_digests, batches, equal_pairs, like_pairs, load_data
+from tunnelscope.data.duplicates import thumbnails
 from tunnelscope.errors import RequestError
 from tunnelscope.input_scale import batch_norm_factors
 from tunnelscope.recording import Recorder
@@ -273,6 +274,19 @@ def test_texts_that_come_twice_are_found_by_their_digests():
         return as_digests(seen.digests)
 
     assert equal_pairs(digests("a", "b", "a"), digests("c", "a", "b", "a ")) == [(1, 0), (2, 1)]
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.lists(st.integers(0, 8), max_size=12))
+def test_equal_digests_are_those_of_the_plain_search(train, test):
+    """Digests that share their first half are told apart by the second."""
+    one, other = (
+        torch.tensor([[number // 3] * 8 + [number] * 8 for number in numbers], dtype=torch.uint8).reshape(
+            -1, 16
+        )
+        for numbers in (train, test)
+    )
+    plain = [(row, train.index(number)) for row, number in enumerate(test) if number in train]
+    assert equal_pairs(one, other) == plain
 
 
 @given(st.integers(0, 10**6), st.floats(0.2, 3), st.floats(-2, 2), st.integers(16, 40))

@@ -233,6 +233,22 @@ def test_probes_that_miss_their_tolerance_are_one_warning(monkeypatch):
     ]
 
 
+def test_judges_that_miss_their_tolerance_are_a_warning_fresh_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUNNELSCOPE_CACHE", str(tmp_path))
+    choice = importlib.import_module("tunnelscope.probes.choice")
+    fit = choice.fit_probe
+    missed = lambda *arguments, **settings: replace(fit(*arguments, **settings), converged=False)  # noqa: E731
+    monkeypatch.setattr(choice, "fit_probe", missed)
+    network = Net()
+    for _ in range(2):
+        scan = ts.scan(network, id=arrays(), probe="ridge")
+        assert (
+            "a fit that the layer is chosen by missed its tolerance (layers act1 and act2, arrays)"
+            in scan.run["warnings"]
+        )
+        monkeypatch.setattr(choice, "fit_probe", None)  # the second comes from the cache
+
+
 def test_a_class_without_training_rows_has_no_loss_in_json_and_table(tmp_path):
     images, labels = arrays(rows=180)
     seen = labels < 2

@@ -316,7 +316,9 @@ def _not_converged(findings: Findings) -> list[tuple[str, str]]:
         note += f", asked {next(iter(missed.values())).tolerance:.2g}"
     else:
         note = "the probe's training did not stay finite"
-    return [(note, layer) for layer in dict.fromkeys(layer for layer, _ in missed)]
+    notes = [(note, layer) for layer in dict.fromkeys(layer for layer, _ in missed)]
+    judged = dict.fromkeys(layer for (layer, _), choice in findings.choice.items() if not choice.converged)
+    return notes + [("a fit that the layer is chosen by missed its tolerance", layer) for layer in judged]
 
 
 def _network_correct(test: Recorded, dataset: DataSet) -> np.ndarray | None:

@@ -43,6 +43,7 @@ class Outcome:
         rows["choice_rows"] = self.choice.rows
         save_file(rows, folder / "rows.safetensors")
         told = {"metrics": self.metrics, "notes": self.notes, "choice_loss": self.choice.loss}
+        told["choice_converged"] = self.choice.converged
         (folder / "outcome.json").write_text(json.dumps(told), encoding="utf-8")
 
 
@@ -54,7 +55,9 @@ def load_outcome(folder: Path) -> Outcome | None:
         return Outcome(
             probe=load_probe(folder / "probe.safetensors"),
             credits=rows["credits"],
-            choice=ChoiceScores(rows["choice"], told["choice_loss"], rows["choice_rows"]),
+            choice=ChoiceScores(
+                rows["choice"], told["choice_loss"], rows["choice_rows"], told["choice_converged"]
+            ),
             metrics=told["metrics"],
             notes=tuple(told["notes"]),
         )

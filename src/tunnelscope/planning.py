@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tunnelscope.data import DataSet
+from tunnelscope.data.duplicates import IMAGE_BYTES
 from tunnelscope.errors import MachineError
 from tunnelscope.findings import Settings
 from tunnelscope.memory import available, forget_peak, peak, resident, size
@@ -18,6 +19,7 @@ from tunnelscope.probes.costs import fit_bytes, fit_work
 from tunnelscope.probes.protocols import RECIPES
 from tunnelscope.probes.recipes import stacks
 from tunnelscope.recording import Recorder
+from tunnelscope.tasks import REGRESSION
 
 FLOAT = 4  # bytes of a feature
 REPORT = 140 * 2**20  # what drawing the report takes
@@ -32,7 +34,7 @@ class Plan:
     Attributes:
         sets: key → (training rows, test rows, classes).
         widths: layer → features.
-        base: memory of the process before the work.
+        base: memory of the process before the work, and what is held to the end: fitted probes.
         recording, probing, comparing: memory on top of it in each stage; `report` likewise.
         disk: of features written to the cache.
         seconds: about, on this machine.
@@ -42,6 +44,7 @@ class Plan:
         control: whether the network is scanned untrained too. It comes second, when the first one's
             features are freed: memory grows by its weights and probes, disk and time are for both.
         stacking: memory of the layers that a paper's recipe trains side by side; 0: one after another.
+        prints: memory of what tells images that come twice, held throughout a set.
     """
 
     sets: dict[str, tuple[int, int, int]]
@@ -58,6 +61,7 @@ class Plan:
     control: bool = False
     report: int = REPORT
     stacking: int = 0
+    prints: int = 0
 
     @property
     def held(self) -> int:
@@ -74,7 +78,7 @@ class Plan:
     def memory(self) -> int:
         """The most memory that the process is expected to take."""
         stages = (self.recording, self.probing + self.stacking, self.comparing)
-        return self.base + max(self.held + int(self.kept * max(stages)), self.report)
+        return self.base + max(self.held + self.prints + int(self.kept * max(stages)), self.report)
 
     @property
     def kept(self) -> float:
@@ -85,7 +89,7 @@ class Plan:
     def least(self) -> int:
         """The least memory that would do: one input at a time, one layer at a time."""
         stages = (self.recording // self.batch_size, self.probing)
-        return self.base + max(int(self.kept * max(stages)), self.report)
+        return self.base + max(self.prints + int(self.kept * max(stages)), self.report)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as the JSON object has it; sizes in bytes."""
@@ -143,14 +147,17 @@ def make_plan(
     networks = 2 if control else 1
     rows = sum(train + test for train, test, _ in sets.values())
     most_test = max(test for _, test, _ in sets.values())
-    every_class = sum(classes for _, _, classes in sets.values())
-    probes = FLOAT * networks * settings.seeds * every_class * sum(every)
+    kinds = {one.key: _kind(settings.protocol, one.task) for one in sources}
+    numbers = sum(train if kinds[key] == "knn" else classes for key, (train, _, classes) in sets.items())
+    probes = FLOAT * networks * settings.seeds * numbers * sum(every)
     plan = Plan(
         sets=sets,
         widths=widths,
-        base=max(base, resident()) + probes,  # fitted probes are held to the end
+        base=max(base, resident()) + probes,
         recording=workspace,
-        probing=max(probing_bytes(*one[:2], width, one[2]) for one in sets.values() for width in every),
+        probing=max(
+            probing_bytes(*one[:2], width, one[2], kinds[key]) for key, one in sets.items() for width in every
+        ),
         comparing=cka_bytes(most_test, every),
         disk=FLOAT * networks * rows * sum(every) if cached else 0,
         seconds=networks * per_row * rows + _work(sets, every, settings.seeds, networks) / _speed(),
@@ -158,7 +165,8 @@ def make_plan(
         cka_rows=most_test,
         control=control,
         report=REPORT if report else 0,
-        stacking=max(stacked_bytes(*one, widths, settings.protocol) for one in sets.values()),
+        stacking=max(stacked_bytes(*one, widths, settings.protocol, stored=cached) for one in sets.values()),
+        prints=IMAGE_BYTES * max(train + test for train, test, _ in sets.values()),
     )
     return plan if cached else replace(plan, in_memory=True)
 
@@ -199,24 +207,34 @@ def fit_to(plan: Plan, budget: int | None) -> Plan:
     return plan
 
 
-def probing_bytes(train: int, test: int, width: int, classes: int) -> int:
+def _kind(protocol: str, task: str) -> str:
+    """Which kind of probe `fit_bytes` is to count on."""
+    return "regression" if task == REGRESSION else protocol_name(protocol).split("/")[0]
+
+
+def probing_bytes(train: int, test: int, width: int, classes: int, kind: str = "exact") -> int:
     """Memory that probing and measuring one layer takes at its peak, its features included.
 
     Compared with what is measured by `python -m benchmarks --only memory`.
     """
     features = FLOAT * width * (train + test)
-    return features + max(fit_bytes(train, width, classes), metrics_bytes(test, width, classes))
+    return features + max(fit_bytes(train, width, classes, kind), metrics_bytes(test, width, classes))
 
 
-def stacked_bytes(train: int, test: int, classes: int, widths: Mapping[str, int], protocol: str) -> int:
-    """Memory of the layers that a paper's recipe trains side by side; 0 for other protocols."""
+def stacked_bytes(
+    train: int, test: int, classes: int, widths: Mapping[str, int], protocol: str, *, stored: bool
+) -> int:
+    """Memory of the layers that a paper's recipe trains side by side; 0 for other protocols.
+
+    Args:
+        stored: features come from the store, so that those of each layer are in memory beside the stack.
+    """
     recipe = RECIPES.get(protocol_name(protocol))
     if recipe is None:
         return 0
     together = [names for names in stacks(widths, train, classes, recipe) if len(names) > 1]
-    return max(
-        (FLOAT * (train + test) * sum(map(widths.__getitem__, names)) for names in together), default=0
-    )
+    columns = max((sum(map(widths.__getitem__, names)) for names in together), default=0)
+    return (2 if stored else 1) * FLOAT * (train + test) * columns
 
 
 def _work(

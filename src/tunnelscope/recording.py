@@ -17,6 +17,7 @@ from tunnelscope.data import (
     Prints,
     Skipped,
     Split,
+    Thumbnails,
     Tokenisation,
     as_digests,
     as_split,
@@ -25,7 +26,6 @@ from tunnelscope.data import (
     image_shape,
     load_data,
     place_of,
-    thumbnails,
     token_batches,
 )
 from tunnelscope.data.assemble import take_rows
@@ -157,7 +157,7 @@ class Recorder:
         }
 
     def settled(self, *splits: Split) -> "Recorder":
-        """Decide on the precision by the first inputs of each split, at least 32: they are sent through in both.
+        """Decide on the precision by the first inputs of each split, 32 or more, sent through in both.
 
         Raises:
             RequestError: as for `record`.
@@ -224,13 +224,13 @@ class Recorder:
         sink = sink or InMemory(len(split))
         fingerprint, skipped = Fingerprint(), Skipped(len(split))
         warnings: list[str] = []
-        small: list[Tensor | None] = []
+        small = Thumbnails(len(split))
 
         def seen(index: int, digest: bytes) -> None:
             fingerprint.add(digest, split.labels[index])
 
         for rows, batch in self._batches(split, name, seen, skipped, warnings.append):
-            small.append(thumbnails(batch))
+            small.add(batch)
             for layer, values in self._features(batch, logits, warnings).items():
                 sink.write(layer, rows, values)
             if progress:
@@ -244,7 +244,7 @@ class Recorder:
             fingerprint.hexdigest(),
             skipped,
             tuple(warnings),
-            prints=_prints(fingerprint, small),
+            prints=Prints(as_digests(fingerprint.digests), small.all()),
         )
 
     def dry_run(self, split: Split) -> Generator[Tensor, None, None]:
@@ -271,7 +271,10 @@ class Recorder:
         batches = self._batches(
             split, name, lambda _, digest: fingerprint.add(digest, 0), skipped, lambda _: None
         )
-        return _prints(fingerprint, [thumbnails(batch) for _, batch in batches])
+        small = Thumbnails(len(split))
+        for _, batch in batches:
+            small.add(batch)
+        return Prints(as_digests(fingerprint.digests), small.all())
 
     def _batches(
         self,
@@ -567,12 +570,6 @@ def _chosen_split(images: object, split: str, seed: int) -> Split:
             raise RequestError(f"no split named {split!r}; a data set has train and test")
         return dataset.train if split == "train" else dataset.test
     return as_split(images)
-
-
-def _prints(fingerprint: Fingerprint, small: list[Tensor | None]) -> Prints:
-    kept = [one for one in small if one is not None]
-    whole = torch.cat(kept) if kept and len(kept) == len(small) else None
-    return Prints(as_digests(fingerprint.digests), whole)
 
 
 def _is_finite(values: Tensor) -> bool:

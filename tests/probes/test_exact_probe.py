@@ -48,15 +48,16 @@ def test_the_certified_gap_is_never_below_the_true_one(kind, seed, penalty, tole
 
 @pytest.mark.parametrize("kind", AWKWARD)
 def test_the_chosen_penalty_does_as_well_as_the_best_of_a_fine_search(kind):
-    features, labels = planted(kind, n=600, spread=0.6)
-    test_features, test_labels = planted(kind, n=600, spread=0.6)
+    features, labels = planted(kind, n=1200, spread=0.6)
+    test_features, test_labels = features[::2], labels[::2]
+    features, labels = features[1::2], labels[1::2]
     probe = fit_probe(features, labels)
     assert probe.converged
     assert 0 < probe.heldout_accuracy <= 1
-    penalties = [10.0**power for power in range(-5, 3)]
+    penalties = [10.0**power for power in range(-8, 2)]
     fixed = [fit_probe(features, labels, penalty=penalty) for penalty in penalties]
     losses = [fit.scores(test_features, test_labels).loss for fit in fixed]
-    assert probe.scores(test_features, test_labels).loss <= max(losses)
+    assert probe.scores(test_features, test_labels).loss <= 1.1 * min(losses) + 0.03
 
 
 def test_features_without_any_signal_get_a_penalty_above_the_first_of_the_path():

@@ -1,5 +1,7 @@
 """The rows a layer is chosen by: unseen by the probe, and enough of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +105,25 @@ def test_a_probe_whose_penalty_was_given_is_judged_too():
         assert fitted.heldout_right is None
         assert len(scores.credits) == len(scores.rows) == judged
         assert 0.5 < scores.score < 1
+
+
+def test_smoothed_probes_are_judged_by_smoothed_fits():
+    features, labels = planted(300)
+    smooth = fit_probe(features, labels, smoothing=0.3)
+    plain = fit_probe(features, labels, penalty=smooth.penalty)
+    told = [choice_scores(features, labels, one).loss for one in (smooth, plain)]
+    assert told[0] > 1.05 * told[1]  # smoothing costs likelihood where it is judged too
+
+
+def test_a_judge_that_missed_its_tolerance_is_told(monkeypatch):
+    features, labels = planted(300)
+    probe = fit_probe(features, labels, penalty=0.01)
+    assert choice_scores(features, labels, probe).converged
+    fitted = [0]
+
+    def one_missed(*arguments, **settings):
+        fitted[0] += 1
+        return replace(fit_probe(*arguments, **settings), converged=fitted[0] != 4)
+
+    monkeypatch.setattr("tunnelscope.probes.choice.fit_probe", one_missed)
+    assert not choice_scores(features, labels, probe).converged

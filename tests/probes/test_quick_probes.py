@@ -24,6 +24,13 @@ def test_ridge_is_that_of_scikit_learn(kind):
     assert np.allclose(probe.logits(features).numpy(), model.predict(rows), atol=1e-4)
 
 
+def test_ridge_with_next_to_no_penalty_fits_columns_that_repeat_others():
+    features, labels = planted("duplicated", n=300)
+    probe = fit_probe(features, labels, protocol="ridge", penalty=1e-20)
+    plain = fit_probe(features, labels, protocol="ridge", penalty=1e-9)
+    torch.testing.assert_close(probe.logits(features), plain.logits(features), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["plain", "unbalanced", "wide", "duplicated"])
 def test_ridge_takes_the_penalty_with_the_least_error_on_held_out_rows(kind):
     features, labels = planted(kind, spread=0.5)

@@ -3,7 +3,7 @@
 from tunnelscope.data.arrays import as_split
 from tunnelscope.data.corrupt import Skipped, leave_out
 from tunnelscope.data.dataset import DataSet, Fingerprint, Images, Split, digest_of
-from tunnelscope.data.duplicates import Prints, as_digests, equal_pairs, like_pairs, load_prints, thumbnails
+from tunnelscope.data.duplicates import Prints, Thumbnails, as_digests, equal_pairs, like_pairs, load_prints
 from tunnelscope.data.images import ChosenImages, place_of
 from tunnelscope.data.load import load_data, load_draws, unique_keys
 from tunnelscope.data.loader import batches, image_shape
@@ -19,6 +19,7 @@ __all__ = [
     "Prints",
     "Skipped",
     "Split",
+    "Thumbnails",
     "Tokenisation",
     "as_digests",
     "as_split",
@@ -33,7 +34,6 @@ __all__ = [
     "load_prints",
     "place_of",
     "preprocess",
-    "thumbnails",
     "token_batches",
     "unique_keys",
 ]

@@ -22,6 +22,8 @@ LIKE = 0.1  # RMS difference in standard deviations of the thumbnail: a correlat
 FLAT = 0.02  # standard deviation below which an image, in units of its network's input, is a plain surface
 CELL = 4  # pixels of a thumbnail that are averaged for the first look
 BLOCK = 1 << 22  # distances held at once
+PART = 1 << 16  # thumbnails held as floats at once
+IMAGE_BYTES = 400  # of an image's print, and of what is made of it to find the pairs
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,31 @@ def as_digests(held: bytes | bytearray) -> Tensor:
     return torch.from_numpy(np.frombuffer(bytes(held), dtype=np.uint8).reshape(-1, 16).copy())
 
 
+class Thumbnails:
+    """Thumbnails of batch after batch, in one tensor."""
+
+    def __init__(self, count: int) -> None:
+        """Make room for that many images."""
+        self._count, self._done = count, 0
+        self._kept: Tensor | None = None
+        self._has_all = True
+
+    def add(self, batch: Tensor) -> None:
+        """Add those of preprocessed images; nothing else has any."""
+        small = thumbnails(batch)
+        self._has_all &= small is not None
+        if small is None or not self._has_all:
+            return
+        if self._kept is None:
+            self._kept = small.new_empty(self._count, small.shape[1])
+        self._kept[self._done : self._done + len(small)] = small
+        self._done += len(small)
+
+    def all(self) -> Tensor | None:
+        """Return those of all images, (n, 256); None where one had none."""
+        return self._kept[: self._done] if self._kept is not None and self._has_all else None
+
+
 def thumbnails(batch: Tensor) -> Tensor | None:
     """Thumbnails of preprocessed images (b, C, H, W), (b, 256) int8; None of anything else, or smaller."""
     if batch.dim() != 4 or min(batch.shape[2:]) < SIDE:
@@ -75,10 +102,17 @@ def equal_pairs(train: Tensor, test: Tensor) -> list[tuple[int, int]]:
     Args:
         train, test: (n, 16) uint8.
     """
-    first: dict[bytes, int] = {}
-    for row, digest in enumerate(_rows(train)):
-        first.setdefault(digest, row)
-    return [(row, first[digest]) for row, digest in enumerate(_rows(test)) if digest in first]
+    known, asked = (np.ascontiguousarray(one.numpy()).view(np.uint64) for one in (train, test))  # (n, 2)
+    order = known[:, 0].argsort(kind="stable")
+    halves = known[order, 0]
+    starts, ends = (np.searchsorted(halves, asked[:, 0], side) for side in ("left", "right"))
+    pairs: list[tuple[int, int]] = []
+    for row in (starts < ends).nonzero()[0].tolist():
+        alike = order[starts[row] : ends[row]]  # by their first half, in the order of their rows
+        equal = (known[alike, 1] == asked[row, 1]).argmax()
+        if known[alike[equal], 1] == asked[row, 1]:
+            pairs.append((row, int(alike[equal])))
+    return pairs
 
 
 def like_pairs(train: Tensor | None, test: Tensor | None, most: float = LIKE) -> list[tuple[int, int]]:
@@ -97,25 +131,27 @@ def like_pairs(train: Tensor | None, test: Tensor | None, most: float = LIKE) ->
     kept = train.any(dim=1).nonzero()[:, 0]  # plain surfaces are like nothing
     if not len(kept):
         return []
-    fine, coarse = train[kept], _coarse(train[kept])
+    coarse = torch.cat([_coarse(train[some]) for some in kept.split(PART)])
     # ‖a - b‖² ≤ bound as a·b - ‖b‖²/2 ≥ (‖a‖² - bound)/2: one product, with a little room for rounding
     coarse = torch.cat([coarse, -coarse.square().sum(dim=1, keepdim=True) / 2], dim=1)
     pairs: list[tuple[int, int]] = []
     rows = max(1, BLOCK // len(kept))
     for start in range(0, len(test), rows):
         asked = test[start : start + rows]
-        pairs += [(start + row, int(kept[twin])) for row, twin in _nearest(asked, fine, coarse, bound)]
+        pairs += [(start + row, twin) for row, twin in _nearest(asked, train, kept, coarse, bound)]
     return pairs
 
 
-def _nearest(asked: Tensor, fine: Tensor, coarse: Tensor, bound: float) -> list[tuple[int, int]]:
-    """Rows of `asked` with a thumbnail of `fine` within the bound, each with the nearest."""
+def _nearest(
+    asked: Tensor, fine: Tensor, kept: Tensor, coarse: Tensor, bound: float
+) -> list[tuple[int, int]]:
+    """Rows of `asked` with a thumbnail of `fine[kept]` within the bound, each with the nearest one's row."""
     averaged = _coarse(asked)
     least = (averaged.square().sum(dim=1) - 1.001 * bound - 1) / 2
     products = torch.cat([averaged, torch.ones(len(averaged), 1)], dim=1) @ coarse.T
     some = (products.amax(dim=1) >= least).nonzero()[:, 0]  # in few rows is there anything to look at
     at, twins = (products[some] >= least[some, None]).nonzero(as_tuple=True)
-    rows = some[at]
+    rows, twins = some[at], kept[twins]
     distances = _squared_distances(asked, fine, rows, twins)
     near = (distances <= bound) & asked.any(dim=1)[rows]
     nearest: dict[int, tuple[float, int]] = {}
@@ -128,7 +164,7 @@ def _squared_distances(asked: Tensor, fine: Tensor, rows: Tensor, twins: Tensor)
     """Squared distances between the pairs of thumbnails, (pairs,), a block of pairs at a time."""
     parts = [
         (asked[some].float() - fine[others].float()).square().sum(dim=1)
-        for some, others in zip(rows.split(1 << 16), twins.split(1 << 16), strict=True)
+        for some, others in zip(rows.split(PART), twins.split(PART), strict=True)
     ]
     return torch.cat(parts) if parts else torch.empty(0)
 
@@ -137,8 +173,3 @@ def _coarse(fine: Tensor) -> Tensor:
     """Averages over CELL × CELL pixels times CELL: a projection, so no distance grows."""
     maps = fine.float().reshape(-1, 1, SIDE, SIDE)
     return CELL * F.avg_pool2d(maps, CELL).flatten(1)
-
-
-def _rows(digests: Tensor) -> list[bytes]:
-    held = digests.numpy().tobytes()
-    return [held[at : at + 16] for at in range(0, len(held), 16)]

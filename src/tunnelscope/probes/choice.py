@@ -35,11 +35,13 @@ class ChoiceScores:
             predicted right, (rows,) bool; float64 for other scores.
         loss: their mean cross-entropy, None for a probe without one.
         rows: their numbers among the training rows, ascending, int64.
+        converged: whether each fit that they are judged by reached its tolerance, or stayed finite.
     """
 
     credits: Tensor
     loss: float | None
     rows: Tensor
+    converged: bool = True
 
     @property
     def score(self) -> float | None:
@@ -113,7 +115,8 @@ def _joined(scores: list[ChoiceScores]) -> ChoiceScores:
     losses = [score.loss for score in scores if score.loss is not None]
     loss = sum(losses) / len(losses) if len(losses) == len(scores) else None
     rows, order = torch.cat([score.rows for score in scores]).sort()
-    return ChoiceScores(torch.cat([score.credits for score in scores])[order], loss, rows)
+    credits = torch.cat([score.credits for score in scores])[order]
+    return ChoiceScores(credits, loss, rows, all(score.converged for score in scores))
 
 
 def _target_choice(
@@ -128,14 +131,15 @@ def _target_choice(
         held = [(parts == part).nonzero().flatten() for part in range(int(parts.max()) + 1)]
     if not sum(map(len, held)):  # a single group, and a penalty that was given
         return ChoiceScores(features.new_zeros(0).double(), None, torch.zeros(0, dtype=torch.int64))
-    predictions = []
+    predictions, converged = [], True
     for judged in held:
         is_fitted = ~_mask(judged, len(rows))
         part = refit(fitted, features[is_fitted], labels[is_fitted], _tolerance(fitted))
         predictions.append(part.predict(features[judged]))
+        converged &= part.converged
     chosen, order = torch.cat(held).sort()
     credits = target_credits(torch.cat(predictions)[order], labels[chosen], fitted.score_name)
-    return ChoiceScores(credits, None, chosen)
+    return ChoiceScores(credits, None, chosen, converged)
 
 
 def choice_protocol(fitted: LinearProbe | KnnProbe | TargetProbe, grouped: bool = False) -> str:
@@ -193,8 +197,9 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
     probe = fit_probe(
         features[~heldout],
         labels[~heldout],
-        protocol=fitted.protocol,
+        protocol=fitted.protocol.partition(",")[0],  # a smoothing is named after it
         class_names=fitted.class_names,
+        smoothing=fitted.smoothing if isinstance(fitted, LinearProbe) else 0.0,
         tolerance=_tolerance(fitted),
         penalty=fitted.penalty,
         seed=fitted.seed,
@@ -205,4 +210,4 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
 
 def _judgement(probe: Probe, features: Tensor, labels: Tensor, rows: Tensor) -> ChoiceScores:
     right = probe.predict(features) == labels
-    return ChoiceScores(right, probe.scores(features, labels).loss, rows)
+    return ChoiceScores(right, probe.scores(features, labels).loss, rows, probe.converged)

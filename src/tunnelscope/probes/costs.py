@@ -1,6 +1,6 @@
 """What fitting probes takes: the bytes and multiply-adds that a plan counts on.
 
-Fitted to what `benchmarks/memory.py` measures with the exact probe, which takes the most.
+Fitted to what `benchmarks/memory.py` measures with each kind of probe.
 """
 
 import torch
@@ -18,17 +18,38 @@ OVERHEAD = 4e6  # multiply-adds that go by while one evaluation is prepared: sma
 EVALUATIONS = 150  # of the objective in one exact fit with its path of penalties, about
 
 
-def fit_bytes(rows: int, width: int, classes: int) -> int:
-    """Memory that fitting and judging one probe takes at its peak, beside the layer's features.
+CANDIDATES = 44 * 2**10  # bytes a column, of nearest rows that are looked at again in double precision
+NEIGHBOURS = 64 * 2**20  # distances of a block of rows to all others, and their order
 
-    Copies of the training rows in the solver's coordinates: all, those not held out, and a quarter; the
-    basis of these coordinates and what it is found with; of [W | b] the steps, path and metric, 65 copies;
-    the shares of the rows; a sample of the rows that shapes the metric.
+
+def fit_bytes(rows: int, width: int, classes: int, kind: str = "exact") -> int:
+    """Memory that fitting and judging one probe takes at its peak, beside the layer's features.
 
     Args:
         rows: training rows.
         width: of the layer.
         classes: of the data.
+        kind: `ridge`, `knn`, `regression` (of numbers); any other as `exact`.
+    """
+    judging = 1.5 * FLOAT * rows * width if rows < FEW_ROWS else 0.0  # ten times on nine parts of ten
+    small = min(rows, width)
+    if kind == "knn":  # the rows not held out, and as standardised; differences from the candidates
+        return int(LIBRARIES + NEIGHBOURS + judging + 2.0 * FLOAT * rows * width + CANDIDATES * width)
+    if kind == "ridge" and rows < width:  # an orthonormal basis of the rows
+        return int(LIBRARIES + judging + 3.2 * DOUBLE * rows * width + 2.0 * DOUBLE * small**2)
+    if kind == "ridge":  # the rows not held out; moments, their eigenvectors
+        return int(LIBRARIES + judging + FLOAT * rows * width + 7.0 * DOUBLE * small**2)
+    if kind == "regression":  # standardised, and of these the rows not held out; moments, their eigenvectors
+        return int(LIBRARIES + judging + 2.2 * DOUBLE * rows * width + 5.0 * DOUBLE * small**2)
+    return int(judging + _exact_bytes(rows, width, classes))
+
+
+def _exact_bytes(rows: int, width: int, classes: int) -> float:
+    """Memory that one exact fit takes at its peak, with the choice of its penalty.
+
+    Copies of the training rows in the solver's coordinates: all, those not held out, and a quarter; the
+    basis of these coordinates and what it is found with; of [W | b] the steps, path and metric, 65 copies;
+    the shares of the rows; a sample of the rows that shapes the metric.
     """
     work = float(rows) * width * classes
     number_type = fast_type(torch.device("cpu"), work)
@@ -37,7 +58,6 @@ def fit_bytes(rows: int, width: int, classes: int) -> int:
     coordinates = small if has_basis else width
     libraries = LIBRARIES if work >= SMALL else SMALL_LIBRARIES
     copies = 3.0 * number_type.itemsize * rows * coordinates
-    judging = 1.5 * FLOAT * rows * width if rows < FEW_ROWS else 0.0  # ten times on nine parts of ten
     if has_basis:
         basis = 5.0 * DOUBLE * small**2 + (3.2 * DOUBLE * rows * width if rows < width else 0.0)
     else:
@@ -46,7 +66,7 @@ def fit_bytes(rows: int, width: int, classes: int) -> int:
     sample = min(rows, max(METRIC_ROWS, 20 * classes), MOST_METRIC_ROWS)
     metric = number_type.itemsize * sample * coordinates * (2 if rows > sample else 1)
     shares = FLOAT * classes * rows + 3.0 * FLOAT * classes * sample
-    return int(libraries + copies + judging + basis + points + metric + shares + 4 * DOUBLE * classes**2)
+    return libraries + copies + basis + points + metric + shares + 4 * DOUBLE * classes**2
 
 
 def fit_work(rows: int, width: int, classes: int) -> float:

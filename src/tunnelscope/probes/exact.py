@@ -105,6 +105,7 @@ def fit_exact(
         mean=coordinates.standardisation.mean,
         scale=coordinates.standardisation.scale,
         class_names=rows.class_names,
+        smoothing=settings.smoothing,
         protocol=_protocol(settings),
         n_train=len(labels),
         seed=settings.seed,

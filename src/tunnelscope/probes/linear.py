@@ -143,12 +143,14 @@ class LinearProbe(Probe):
         weights: (classes, features), float32; 0 for a class without training rows.
         bias: (classes,), float32; −inf for a class without training rows.
         mean, scale: (features,), float64; scale 0 leaves a feature out.
+        smoothing: share of each target spread over the classes in an exact fit.
     """
 
     weights: Tensor = field(repr=False)
     bias: Tensor = field(repr=False)
     mean: Tensor = field(repr=False)
     scale: Tensor = field(repr=False)
+    smoothing: float = 0.0
 
     @property
     def width(self) -> int:

@@ -67,9 +67,7 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         moments = moments + _moments(heldout, inner)
     if penalty is None:
         raise RequestError(NOTHING_HELD_OUT)
-    covariance, cross = moments.centred()
-    covariance.diagonal().add_(penalty)
-    weights = torch.linalg.solve(covariance, cross)
+    weights = _solved(*moments.centred(), penalty)
     bias = (moments.y - moments.x @ weights) / moments.count
     weights = weights if span is None else span @ weights
     absent = moments.y == 0
@@ -87,6 +85,16 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         heldout_right=right,
         heldout_loss=loss,
     )
+
+
+def _solved(covariance: Tensor, cross: Tensor, penalty: float) -> Tensor:
+    if penalty < min(
+        PENALTIES
+    ):  # columns that repeat others would leave a matrix that rounds to a singular one
+        variances, directions = eigen(covariance)
+        return directions @ (directions.T @ cross / (variances.clamp_min(0)[:, None] + penalty))
+    covariance.diagonal().add_(penalty)
+    return torch.linalg.solve(covariance, cross)
 
 
 def _moments(rows: Rows, scaling: Standardisation) -> _Moments:
