@@ -145,7 +145,7 @@ def like_pairs(train: Tensor | None, test: Tensor | None, most: float = LIKE) ->
 def _nearest(
     asked: Tensor, fine: Tensor, kept: Tensor, coarse: Tensor, bound: float
 ) -> list[tuple[int, int]]:
-    """Rows of `asked` with a thumbnail of `fine[kept]` within the bound, each with the nearest one's row."""
+    """Rows of `asked` with a thumbnail of `fine[kept]` within the bound, each with the nearest's row."""
     averaged = _coarse(asked)
     least = (averaged.square().sum(dim=1) - 1.001 * bound - 1) / 2
     products = torch.cat([averaged, torch.ones(len(averaged), 1)], dim=1) @ coarse.T
