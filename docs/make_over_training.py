@@ -114,9 +114,9 @@ def page(runs: list[dict[str, Any]]) -> str:
     parts = [
         "# Tunnels as they form",
         "Three networks trained on the 20,000 CIFAR-10 images at hand (of 50,000), scanned at every "
-        "checkpoint beside ten\nclasses of CIFAR-100 (100 images each to fit a probe, 100 to test it), their tunnels "
-        "changed at the end. Written from the\nruns by `docs/make_over_training.py`; what each command does "
-        "stands on [its own page](training.md).",
+        "checkpoint beside\nten classes of CIFAR-100 (100 images each to fit a probe, 100 to test it), "
+        "their tunnels changed at the end.\nWritten from the runs by `docs/make_over_training.py`; what each "
+        "command does stands on\n[its own page](training.md).",
     ]
     for run in runs:
         parts += [f"## {TITLES[run['name']]}", commands(run), training_line(run), f"> {run['verdict']}"]

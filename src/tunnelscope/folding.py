@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tunnelscope.layers import ReadPoint
+from tunnelscope.models.network import without_graphs
 from tunnelscope.trace import Call, Trace
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # no subclass: it may compute its weights anew
@@ -61,7 +62,8 @@ def fold(module: nn.Module, folds: Sequence[Fold]) -> nn.Module:
 
 def sharing_copy(module: nn.Module) -> nn.Module:
     """A copy of a network whose parameters and buffers are the very same tensors."""
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+    shared: dict[int, Tensor] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shared | without_graphs(module))
 
 
 def _is_layer(trace: Trace, call: Call) -> bool:

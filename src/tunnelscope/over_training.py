@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tunnelscope.checkpoints import read_settings, saved_steps, step_name
+from tunnelscope.checkpoints import read_settings, saved_steps, step_name, trained_on
 from tunnelscope.data import DataSet
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_json, write_whole
@@ -111,7 +111,7 @@ def scan_checkpoints(
 
     Args:
         folder: of a training that `ts.train` wrote.
-        id: the data it was trained on; by default what the training was given.
+        id: the data it was trained on; by default what the training was given, read as it was.
         ood: other data, as for `ts.scan`.
         out: folder for results.parquet, run.json and report.html.
         steps: checkpoints to scan; all by default.
@@ -126,19 +126,16 @@ def scan_checkpoints(
     told, chosen = _training(folder, steps)
     if out is not None:
         check_writable(Path(out))
-    sets = load_sets(
-        told["settings"]["data"] if id is None else id,
-        ood,
-        label=label,
-        image=image,
-        max_samples=max_samples,
-        seed=seed,
-        announce=announce,
-    )
+    if id is None:
+        id = trained_on(
+            told["settings"], label=label, image=image, max_samples=max_samples, announce=announce
+        )
+    sets = load_sets(id, ood, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
     last = _network(told, chosen[max(chosen)])
     sets = [decoded(dataset, last.preprocessing, workers, notify) for dataset in sets]
     common = {"max_samples": None, "workers": workers, "cache": cache, "seed": seed, **settings}
-    final = _test_features(last, sets, common)
+    saved = saved_steps(folder)
+    final = _test_features(_network(told, saved[max(saved)]), sets, common)
     scans: dict[int, Scan] = {}
     similar: dict[int, dict[str, float]] = {}
     for number, (step, path) in enumerate(chosen.items(), start=1):

@@ -89,6 +89,26 @@ def test_similarity_is_cka_of_the_test_features_with_the_last_ones(trained):
     assert min(values(done.frame, "step-0000000", "cka_to_last").values()) < 0.99
 
 
+def test_similarity_is_to_the_last_checkpoint_of_all(trained):
+    folder, data = trained
+    whole = ts.scan_checkpoints(folder, id=data, probe="ridge")
+    some = ts.scan_checkpoints(folder, id=data, probe="ridge", steps=[0, 1])
+    for run in ("step-0000000", "step-0000001"):
+        assert values(some.frame, run, "cka_to_last") == values(whole.frame, run, "cka_to_last")
+
+
+def test_the_data_are_read_as_the_training_read_them(tmp_path):
+    settings = {"recipe": "one-cycle", "epochs": 1, "precision": "f32", "max_samples": 60, "seed": 3}
+    done = ts.train(MODEL, "sklearn:digits?classes=0-3", out=tmp_path, save_steps=[0], **settings)
+    [entry] = ts.scan_checkpoints(tmp_path, probe="ridge", steps=[0]).run["data"]
+    assert entry["n_train"] == done.settings["train_rows"] == 60
+    told = json.loads((tmp_path / "train.json").read_text())
+    told["settings"]["data"] = "sklearn:digits?classes=0-4"
+    (tmp_path / "train.json").write_text(json.dumps(told))
+    with pytest.raises(RequestError, match=r"holds 5 classes .* the training had 4"):
+        ts.scan_checkpoints(tmp_path, probe="ridge")
+
+
 def test_weight_changes_are_those_between_the_files(trained):
     folder, data = trained
     done = ts.scan_checkpoints(folder, id=data, probe="ridge")

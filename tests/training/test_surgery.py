@@ -165,6 +165,14 @@ def test_a_network_with_the_map_computes_the_map(mlp):
     assert torch.allclose(module(inputs), wanted, atol=1e-5)
 
 
+def test_a_run_that_ends_early_is_read_at_the_networks_last_layer(mlp):
+    folder, data = mlp
+    settings = {"id": data, "layer": "hidden.0.relu", "probe": "ridge", "cache": False}
+    done = ts.linearise(folder, last="hidden.1.relu", **settings)
+    last = [scan.run["layers"][-1]["name"] for scan in done.scans.values()]
+    assert last == ["hidden.3.relu", "hidden.3.relu"]
+
+
 def test_linearise_says_what_it_costs_and_saves(mlp):
     folder, data = mlp
     done = ts.linearise(folder, id=data, layer="hidden.1.relu", probe="ridge", cache=False)

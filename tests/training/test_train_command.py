@@ -11,6 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import tunnelscope as ts
+from tunnelscope.data import batches
+
 MODEL, DATA = "zoo:mlp?depth=3&width=32", "sklearn:digits"
 TRAIN = ["train", MODEL, DATA, "--recipe", "one-cycle", "--precision", "f32", "--threads", "1"]
 
@@ -61,6 +64,22 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
     told = [json.loads((tmp_path / name / "train.json").read_text())["result"] for name in ("one", "two")]
     assert [result["processes"] for result in told] == [1, 2]
     assert told[0]["accuracy"] == told[1]["accuracy"]
+
+
+def test_two_processes_keep_the_best_and_tell_the_accuracy_of_what_they_save(tmp_path):
+    """Each process has batch norms of its own; what is told is of those that are saved."""
+    model = "zoo:cifar_resnet20"
+    arguments = ["train", model, DATA, "--recipe", "one-cycle", "--epochs", "2", "--keep", "best"]
+    arguments += ["--max-samples", "200", "--precision", "f32", "--out", str(tmp_path)]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = run(*arguments, prefix=(*launcher, "-m", "tunnelscope"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "train.json").read_text())
+    test = ts.load_data(DATA, max_samples=200).test
+    network = ts.load_network(told["settings"]["model"], weights=tmp_path / "model.safetensors")
+    batch = torch.cat(list(batches(test.images, network.preprocessing, batch_size=500, workers=0)))
+    right = network.module(batch).argmax(dim=1) == torch.as_tensor(test.labels)
+    assert float(right.float().mean()) == pytest.approx(told["result"]["accuracy"])
 
 
 def test_it_prints_one_json_object(tmp_path):

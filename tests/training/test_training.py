@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import sys
 
 import pytest
@@ -14,6 +15,8 @@ from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.pixels import as_pixels
 from tunnelscope.randomness import named_generator
 from tunnelscope.training import loop as loop_module
+from tunnelscope.training.augment import augmented
+from tunnelscope.training.recipe import RECIPES
 
 MLP = "zoo:mlp?depth=2&width=16"
 CONV = "zoo:cifar_resnet20"
@@ -101,9 +104,17 @@ def test_an_interrupted_training_goes_on_bit_for_bit(small_images, tmp_path, mon
     real = loop_module.Loop.step
 
     def interrupted(self):
-        if self.progress.step == step:
-            raise KeyboardInterrupt
-        real(self)
+        """Press Ctrl-C in mid-step: statistics of batch norms have moved, the weights have not."""
+        backward = torch.Tensor.backward
+
+        def pressed(tensor):
+            backward(tensor)
+            signal.raise_signal(signal.SIGINT)
+
+        with monkeypatch.context() as patch:
+            if self.progress.step == step - 1:
+                patch.setattr(torch.Tensor, "backward", pressed)
+            real(self)
 
     monkeypatch.setattr(loop_module.Loop, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -196,6 +207,13 @@ def test_tasks_are_learnt_one_after_the_other(tmp_path):
         assert torch.equal(end[key], start[key]) != is_head, key
     assert [done.accuracy > 0.5 for done in told] == [True, True]
     assert (tmp_path / "task-2" / "README.md").exists()
+    first, second = (done.settings["start"] for done in told)
+    assert first == "random (seed 0)"
+    assert "the task before" in second
+    assert "the task before" in (told[1].folder / "README.md").read_text()
+    with pytest.raises(RequestError, match="no class"):  # of the second task, before the first is trained
+        ts.train_tasks(MLP, "sklearn:digits", ["0-4", "5-99"], out=tmp_path / "late")
+    assert not (tmp_path / "late").exists()
     with pytest.raises(RequestError, match="two tasks or more"):
         ts.train_tasks(MLP, "sklearn:digits", ["0-4"], out=tmp_path)
 
@@ -206,8 +224,85 @@ def test_images_that_do_not_fit_into_memory_are_refused(small_images, tmp_path, 
         train(small_images, tmp_path)
 
 
+@pytest.mark.parametrize("content", ['{"step": 4, "ep', "[1]"])
+def test_a_damaged_log_is_named(small_images, tmp_path, content):
+    train(small_images, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "train.jsonl").write_text(content)
+    with pytest.raises(RequestError, match=r"train\.jsonl cannot be read"):
+        train(small_images, tmp_path)
+
+
+def test_weights_that_a_last_step_spoils_are_not_kept(small_images, tmp_path):
+    with pytest.raises(RequestError, match=r"after step 1 .* is not finite, at rate 1e\+39"):
+        train(
+            small_images, tmp_path, recipe="masarczyk2023/mlp", rate=1e39, epochs=1, batch=64, state_every=0
+        )
+    assert not (tmp_path / "model.safetensors").exists()
+    assert saved_steps(tmp_path).keys() == {0}
+
+
+def test_a_finished_training_is_written_once(small_images, tmp_path):
+    train(small_images, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    train(small_images, tmp_path, command="another")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_images_a_second_are_those_that_were_seen(small_images, tmp_path):
+    done = train(small_images, tmp_path, batch=50)  # 60 images: the second batch has ten
+    result = done.settings["result"]
+    assert result["steps"] == 6
+    assert result["images_per_second"] * done.lines[-1]["seconds"] == pytest.approx(3 * 60, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "said"),
+    [
+        (lambda images: images, {"model": "zoo:mlp?depth=2&width=16&classes=2"}, "tells 2 classes apart"),
+        (lambda images: images, {"epoch": 2}, "no setting of a recipe named 'epoch'; nearest: epochs"),
+        (lambda images: images, {"epochs": 1.5}, "epochs must be a whole number"),
+        (lambda images: images, {"recipe": RECIPES["harun2024/vit"], "epoch": 2}, "nearest: epochs"),
+        (lambda images: images, {"recipe": "harun2024/vit", "momentum": 0.5}, "momentum is SGD's"),
+        (
+            lambda images: {split: (pixels, labels + 0.5) for split, (pixels, labels) in images.items()},
+            {},
+            "networks are trained on classes",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(small_images, tmp_path, data, settings, said):
+    with pytest.raises(RequestError, match=said):
+        train(data(small_images), tmp_path, **settings)
+
+
+@pytest.mark.parametrize("name", ["none", "crop-flip", "resized-crop-flip"])
+def test_ready_inputs_are_augmented_as_images_are(small_images, name):
+    pixels = torch.from_numpy(small_images["train"][0])
+    ready = pixels.permute(0, 3, 1, 2).float()
+    draws = (named_generator(0, "augmentation") for _ in range(2))
+    one = augmented(name, pixels, next(draws), slice(None), is_ready=False)
+    other = augmented(name, ready, next(draws), slice(None), is_ready=True)
+    torch.testing.assert_close(one.permute(0, 3, 1, 2).float(), other)
+
+
+def test_ready_inputs_that_are_no_maps_are_not_augmented(small_images, tmp_path):
+    flat = {
+        split: (torch.from_numpy(pixels).flatten(1).float() / 255, labels)
+        for split, (pixels, labels) in small_images.items()
+    }
+    with pytest.raises(RequestError, match="--augmentation crop-flip is for images"):
+        train(flat, tmp_path, model=torch.nn.Linear(192, 3), augmentation="crop-flip")
+
+
+def test_a_card_offers_no_line_that_would_not_load(small_images, tmp_path):
+    train(small_images, tmp_path, model=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)))
+    assert "load_network" not in (tmp_path / "README.md").read_text()
+
+
 def test_a_damaged_state_is_named(small_images, tmp_path):
     train(small_images, tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # it is not finished
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(RequestError, match=r"state\.safetensors cannot be gone on from"):

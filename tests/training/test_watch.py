@@ -58,6 +58,34 @@ def test_a_loop_goes_on_as_if_nobody_watched(tensors):
     assert all("flipped 0." in one.line or "flipped 1." in one.line for one in watch.readings)
 
 
+class Keeping(nn.Module):
+    """A block that keeps what it gave last, with its graph."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear, self.act, self.last = nn.Linear(width, 16), nn.ReLU(), None
+
+    def forward(self, x):
+        self.last = self.act(self.linear(x))
+        return self.last
+
+
+def test_it_leaves_hooks_alone_and_copes_with_what_modules_keep(tensors):
+    data, _ = tensors
+    normed = nn.utils.weight_norm(nn.Linear(16, 16))
+    module = nn.Sequential(nn.Flatten(), Keeping(192), normed, nn.ReLU(), nn.Linear(16, 3))
+    module(data["train"][0])
+    calls = []
+    module[1].register_forward_hook(lambda *_: calls.append(1))
+    watch = ts.Watch(module, data, anchors=40, announce=None)
+    reading = watch.look(1)
+    assert calls == []
+    module(data["train"][0])
+    assert calls == [1]
+    assert len(reading.scan.run["layers"]) >= 2
+    assert not reading.scan.probes  # or every look would add them to memory
+
+
 def test_a_reading_is_a_scan_of_the_anchors(tensors):
     data, other = tensors
     module = network()

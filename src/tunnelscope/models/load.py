@@ -10,7 +10,7 @@ from tunnelscope.data.transforms import Preprocessing
 from tunnelscope.errors import RequestError
 from tunnelscope.models.fit import fit_weights
 from tunnelscope.models.hf import build_hf
-from tunnelscope.models.network import Network, ready, seeded
+from tunnelscope.models.network import Network, ready, seeded, without_graphs
 from tunnelscope.models.preprocessing import Overrides, carried_preprocessing, override
 from tunnelscope.models.pretrained import WITHOUT_HUB, build_timm, build_torchvision
 from tunnelscope.models.spec import ModelSpec, parse_model
@@ -138,7 +138,7 @@ def load_module(
             f"{name} is a module and holds its weights already; leave weights out, or {WITHOUT_HUB}"
         )
     try:
-        module = copy.deepcopy(model)
+        module = copy.deepcopy(model, without_graphs(model))
     except Exception as error:
         raise RequestError(
             f"{name} cannot be copied ({error}); give path/to/file.py:FUNCTION that builds it"

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tunnelscope.data.text import Tokenisation
@@ -76,6 +76,16 @@ def ready(module: nn.Module, source: str) -> nn.Module:
         if is_lazy(parameter) or parameter.is_meta:
             raise RequestError(f"{source}: parameter {key} has no values yet; run one batch through it first")
     return module.eval().float().requires_grad_(False)
+
+
+def without_graphs(module: nn.Module) -> dict[int, Tensor]:
+    """For `copy.deepcopy`: copies of tensors that modules keep with the graph that made them.
+
+    Of themselves these cannot be copied: a stored activation, the weight of an old weight norm.
+    """
+    kept = (value for child in module.modules() for value in vars(child).values())
+    graphs = (value for value in kept if isinstance(value, Tensor) and value.grad_fn is not None)
+    return {id(value): value.detach().clone() for value in graphs}
 
 
 def head_of(module: nn.Module) -> str:

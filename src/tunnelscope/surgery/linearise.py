@@ -92,7 +92,9 @@ def linearise(folder: str | Path, *, last: str | None = None, **settings: Any) -
     fitted, r2 = fit_map(patient, stretch)
     module = replaced(patient, stretch, fitted)
     network = replace(patient.network, module=module, weights="linearised", weights_file=None)
-    reading: dict[str, Any] = patient.settings | {"layers": [stretch.after, stretch.modules[0]]}
+    final = patient.scan.run["layers"][-1]["name"]
+    read = [stretch.after, stretch.modules[0], *([final] if stretch.last != final else [])]
+    reading: dict[str, Any] = patient.settings | {"layers": read}
     after = scan(network, id=patient.sets[0], ood=patient.sets[1:], **reading)
     what = f"{len(stretch.modules)} modules after {stretch.after} replaced by one linear map"
     done = surgery_of(what, replace(patient, stretch=stretch), {"trained": patient.scan, "linear": after})

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.checkpoints import read_settings
+from tunnelscope.checkpoints import read_settings, trained_on
 from tunnelscope.data import DataSet, Preprocessing, batches
 from tunnelscope.errors import RequestError
 from tunnelscope.models import Network, load_network
@@ -116,8 +116,9 @@ def admit(
         )
     trained = told["settings"]
     network = load_network(trained["model"], weights=folder / "model.safetensors")
-    data = trained["data"] if id is None else id
-    sets = load_sets(data, ood, max_samples=max_samples, seed=seed, announce=announce)
+    if id is None:
+        id = trained_on(trained, label=None, image=None, max_samples=max_samples, announce=announce)
+    sets = load_sets(id, ood, max_samples=max_samples, seed=seed, announce=announce)
     notify = progress or (lambda stage, done, total: None)
     sets = [decoded(one, network.preprocessing, workers, notify) for one in sets]
     settings = {"workers": workers, "seed": seed, "progress": progress, **settings}

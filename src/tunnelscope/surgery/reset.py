@@ -86,6 +86,7 @@ def renew_norms(module: nn.Module, names: Sequence[str], patient: Patient) -> No
         norm.momentum, norm.training = None, True  # None: the mean over batches
     with torch.no_grad():
         for batch in patient.inputs(rows):
-            module(batch)
+            if len(batch) > 1:  # one image alone has no batch statistics
+                module(batch)
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum, norm.training = momentum, False

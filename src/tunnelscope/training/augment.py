@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tunnelscope.errors import RequestError
+
 PADDING = 4  # pixels of black around an image that is cropped
 LEAST_AREA, ASPECT = 0.08, (3 / 4, 4 / 3)  # torchvision's RandomResizedCrop
 TRIES = 10
@@ -104,3 +106,24 @@ AUGMENT: dict[str, Augment] = {
     "crop-flip": crop_flip,
     "resized-crop-flip": resized_crop_flip,
 }
+
+
+def augmented(name: str, images: Tensor, draws: torch.Generator, mine: slice, is_ready: bool) -> Tensor:
+    """Augment this process's part of a batch, laid out as it is.
+
+    Args:
+        name: of `AUGMENT`.
+        images: (n, H, W, C) pixels; or ready inputs, which are augmented where they are maps (n, C, H, W);
+            what is black in pixels is 0 in these.
+        draws: of this step.
+        mine: rows of this process.
+        is_ready: whether they are ready inputs.
+
+    Raises:
+        RequestError: ready inputs that are no maps.
+    """
+    if not is_ready or name == "none":
+        return AUGMENT[name](images, draws, mine)
+    if images.dim() != 4:
+        raise RequestError(f"--augmentation {name} is for images, these inputs have {images.dim() - 1} axes")
+    return AUGMENT[name](images.permute(0, 2, 3, 1), draws, mine).permute(0, 3, 1, 2)

@@ -23,6 +23,7 @@ def write_card(path: Path, network: Network, told: Mapping[str, Any]) -> None:
         "Start": settings["start"],
         "Seed": settings["seed"],
         "Numbers": settings["precision"],
+        "Pixels": f"mean {settings['mean']}, std {settings['std']}" if "mean" in settings else "",
         "Time": f"{result['seconds']:,.0f} s, {result['images_per_second']:,.0f} images a second "
         f"({result['device']}, {result['threads']} threads, {result['processes']} processes)",
         "Command": f"`{told['command']}`" if told["command"] else "from Python",
@@ -31,16 +32,10 @@ def write_card(path: Path, network: Network, told: Mapping[str, Any]) -> None:
         f"Recipe: {key}": value for key, value in recipe.items() if key != "source" and value not in ("", [])
     }
     lines = [f"# {network.name}, trained by tunnelscope", "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in rows.items()]
+    lines += [f"| {key} | {value} |" for key, value in rows.items() if value != ""]
     if recipe["source"]:
         lines += ["", f"Recipe: {recipe['source']}."]
-    lines += [
-        "",
-        "```python",
-        "import tunnelscope as ts",
-        "",
-        f'network = ts.load_network("{settings["model"]}", weights="model.safetensors").module',
-        "```",
-        "",
-    ]
-    write_whole(path, lambda partial: partial.write_text("\n".join(lines), encoding="utf-8"))
+    if network.loadable:
+        call = f'ts.load_network("{settings["model"]}", weights="model.safetensors")'
+        lines += ["", "```python", "import tunnelscope as ts", "", f"network = {call}.module", "```"]
+    write_whole(path, lambda partial: partial.write_text("\n".join([*lines, ""]), encoding="utf-8"))

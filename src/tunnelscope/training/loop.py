@@ -4,8 +4,10 @@ No generator is carried from step to step: order, augmentation and dropout are d
 epoch and the step. So a training that was killed and goes on draws what it would have drawn.
 """
 
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.models.weights import save_weights
 from tunnelscope.precision import numbers
 from tunnelscope.randomness import named_generator, named_seed
-from tunnelscope.training.augment import AUGMENT
+from tunnelscope.training.augment import augmented
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe
 from tunnelscope.training.state import Progress, RunFolder, load_state, save_state
@@ -65,12 +67,13 @@ class Inputs:
 
     def __init__(self, preprocessing: Preprocessing | None, device: torch.device):
         """Take a network's preprocessing; None where images are ready inputs."""
+        self.is_ready = preprocessing is None
         mean, std = (preprocessing.mean, preprocessing.std) if preprocessing else ((0.0,), (1.0,))
         self.mean, self.std = (torch.tensor(values, device=device) * 255 for values in (mean, std))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return (n, C, H, W) float32, channels last in memory where they lie so in the images."""
-        if images.shape[-1] != len(self.mean):  # ready inputs
+        if self.is_ready:
             return images
         return images.float().sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
 
@@ -104,6 +107,7 @@ class Loop:
         self.runs = processes.wrapped(self.module)
         full, rest = divmod(len(train), recipe.batch)
         self.steps = full + (rest > 1 or full == 0)  # one image alone has no batch statistics
+        self.seen = min(len(train), self.steps * recipe.batch)
         self.progress, self.lines = Progress(), list[dict[str, Any]]()
         self._losses: list[Tensor] = []
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, right
@@ -140,13 +144,14 @@ class Loop:
             on_line: called with each epoch's line of the log.
 
         Raises:
-            RequestError: a loss is not finite; the state before it stays.
+            RequestError: a loss or weight is not finite; the state before it stays.
+            KeyboardInterrupt: Ctrl-C was pressed; the state after the last whole step is saved.
         """
         started = saved = time.monotonic()
         before = self.progress.seconds
         if self.progress.step == 0 and self.saves.wants(0, self.steps):
             self._save_weights()
-        try:
+        with interrupted_between(self.processes.count == 1) as is_interrupted:
             while self.progress.step < self.total:
                 self.step()
                 self.progress.seconds = before + time.monotonic() - started
@@ -161,10 +166,9 @@ class Loop:
                     self.save_state()
                     saved = time.monotonic()
                 report("training, steps", self.progress.step, self.total)
-        except KeyboardInterrupt:
-            if self.processes.count == 1:
-                self.save_state()
-            raise
+                if is_interrupted():
+                    self.save_state()
+                    raise KeyboardInterrupt
         self.save_state()
 
     def _is_due(self, is_end: bool, seconds: float) -> bool:
@@ -179,8 +183,8 @@ class Loop:
         mine = self.processes.part(len(rows))
         labels = self.train.labels[rows][mine]
         draws = named_generator(self.seed, f"augmentation of step {step}")
-        images = AUGMENT[recipe.augmentation](self.train.images[rows], draws, mine)
-        torch.manual_seed(named_seed(self.seed, f"dropout of step {step}"))
+        images = augmented(recipe.augmentation, self.train.images[rows], draws, mine, self.inputs.is_ready)
+        torch.manual_seed(named_seed(self.seed, f"dropout of step {step}{self.processes.suffix}"))
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate_at(step, self.steps)
         self.module.train()
@@ -225,8 +229,7 @@ class Loop:
         self._check()
         epoch = self.progress.step // self.steps
         self._sums = self.processes.summed(self._sums)
-        seen = min(len(self.train), self.steps * self.recipe.batch)
-        loss, right = (self._sums / seen).tolist()
+        loss, right = (self._sums / self.seen).tolist()
         self._sums.zero_()
         last = self.progress.step - 1
         line: dict[str, Any] = {
@@ -245,9 +248,20 @@ class Loop:
         if self.processes.is_first:
             self.folder.write_log(self.lines)
 
+    def _check_weights(self) -> None:
+        """Look at the weights, which a last step may have spoilt that no loss has shown yet."""
+        bad = (name for name, one in self.module.state_dict().items() if not bool(one.isfinite().all()))
+        if (name := next(bad, None)) is not None:
+            raise RequestError(
+                f"after step {self.progress.step} {name} is not finite, at rate "
+                f"{self.recipe.rate_at(self.progress.step - 1, self.steps):g}; {self.folder.path} keeps the "
+                "last good state; take a smaller --rate or --precision f32, and another --out"
+            )
+
     def save_state(self) -> None:
         """Keep all that an exact resume needs."""
         self._check()
+        self._check_weights()
         self.progress.loss, self.progress.right = float(self._sums[0]), int(self._sums[1])
         if self.processes.is_first:
             save_state(self.folder.file("state"), self.module, self.optimizer, self.progress)
@@ -256,13 +270,15 @@ class Loop:
         self._write(self.folder.checkpoint(self.progress.step))
 
     def _write(self, path: Path) -> None:
+        self._check_weights()
         if self.processes.is_first:
             told = {"step": self.progress.step, "epoch": self.progress.step / self.steps}
             save_weights(path, self.module, told)
 
     @torch.no_grad()
     def accuracy(self, rows: Labelled) -> float:
-        """Return the network's accuracy on labelled images."""
+        """Return the network's accuracy on labelled images; every process gets the same."""
+        self.processes.share_buffers(self.module)
         self.module.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         mine = self.processes.part(len(rows))
@@ -272,6 +288,34 @@ class Loop:
                 logits = self.module(self.inputs(images.to(self.device)))
             right += (logits.argmax(dim=1) == labels.to(self.device)).sum()
         return int(self.processes.summed(right)) / len(rows)
+
+
+@contextmanager
+def interrupted_between(postponed: bool) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step: half a step is nothing to go on from. A second does not wait.
+
+    Args:
+        postponed: False: Ctrl-C is raised at once, as ever; so it is outside the main thread.
+
+    Yields:
+        whether it was pressed.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    try:
+        usual = signal.signal(signal.SIGINT, note) if postponed else None
+    except ValueError:  # signals reach the main thread alone
+        usual = None
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if usual is not None:
+            signal.signal(signal.SIGINT, usual)
 
 
 def channels_last(module: nn.Module) -> nn.Module:

@@ -20,6 +20,11 @@ class Processes:
         """Whether this one writes files."""
         return self.rank == 0
 
+    @property
+    def suffix(self) -> str:
+        """What tells this process's own draws from those of the first one, which has none."""
+        return "" if self.is_first else f", process {self.rank}"
+
     def part(self, rows: int) -> slice:
         """Return this process's rows of a batch."""
         return slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
@@ -40,6 +45,17 @@ class Processes:
         if self.count > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's statistics of batch norms, which are those that are saved."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            torch.distributed.barrier()
 
 
 def join(device: str) -> tuple[Processes, str]:

@@ -19,10 +19,12 @@ from tunnelscope.models.weights import load_weights, save_weights
 from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import check_precision, has_bf16
 from tunnelscope.probes.heldout import heldout_rows
+from tunnelscope.randomness import named_generator
+from tunnelscope.tasks import CLASSIFICATION
 from tunnelscope.training.card import write_card
 from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last
 from tunnelscope.training.processes import join
-from tunnelscope.training.recipe import Recipe, recipe_named
+from tunnelscope.training.recipe import Recipe, changed, recipe_named
 from tunnelscope.training.state import RunFolder
 
 EVALUATIONS = 20  # of the test images over a training, about
@@ -99,7 +101,7 @@ def train(
         save_epochs: the same of epochs: numbers, "all", or "powers" for 1, 2, 4, … and the last.
         state_every: seconds between saves of the state that a killed training goes on from.
         tensorboard: also write the log's numbers for TensorBoard, into `out`/tensorboard.
-        start: tensors of an earlier network to start from, its head left out (`train_tasks`).
+        start: tensors of an earlier network to start from; the head is drawn anew (`train_tasks`).
         changes: fields of `Recipe` to change, such as `epochs=20`.
 
     Raises:
@@ -114,32 +116,37 @@ def train(
     chosen_device = choose_device(device)
     folder = RunFolder(Path(out))
     check_writable(folder.path)
-    dataset = load_data(data, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
+    reading = {"label": label, "image": image, "max_samples": max_samples}
+    dataset = load_data(data, **reading, seed=seed, announce=announce)
     network = _network(model, weights, dataset, seed)
     if start is not None:
-        take_over(network.module, start)
+        take_over(network.module, start, seed)
+        network = replace(network, weights="the weights after the task before, the head drawn anew")
     recipe = recipe_of(recipe, network, changes)
     used = _numbers(precision, chosen_device)
     saves = Saves(frozenset(save_steps), _epochs(save_epochs, recipe.epochs), state_every)
     pixels = _Pixels(network.preprocessing, workers, progress)
-    settings = _settings(network, dataset, recipe, seed, used, saves)
+    settings = _settings(network, dataset, recipe, seed, used, saves) | {"reading": reading}
     _refuse_others(folder, settings)
     train, heldout, settings["images"] = pixels.of_training(dataset.train, recipe, seed)
     test, settings["test_images"] = pixels.of(dataset.test)
     _refuse_others(folder, settings)
+    if (done := _done_before(folder, network)) is not None:
+        return done
     if processes.is_first:
         folder.write_settings({"settings": settings, "command": command})
     loop = Loop(
         network.module,
         recipe,
         train.on(chosen_device),
-        Inputs(pixels.preprocessing, chosen_device),
+        Inputs(pixels.preprocessing if train.images.dtype == torch.uint8 else None, chosen_device),
         folder,
         saves,
         seed=seed,
         used=used,
         processes=processes,
     )
+    _check_outputs(loop, network, dataset)
     if loop.resume() and loop.progress.step < loop.total:
         announce(f"going on after step {loop.progress.step} of {loop.total}")
     on_line = _tensorboard(folder.path) if tensorboard and processes.is_first else _silent
@@ -156,18 +163,32 @@ def _silent(*_: Any) -> None:
 def recipe_of(recipe: str | Recipe, network: Network, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe for a network, with the changes asked for."""
     if isinstance(recipe, Recipe):
-        return replace(recipe, **changes)
+        return changed(recipe, changes)
     return recipe_named(recipe, network.name, changes)
 
 
-def take_over(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Start a network from another's tensors, all but those of its head, the last linear layer."""
+def take_over(module: nn.Module, tensors: Mapping[str, Tensor], seed: int) -> None:
+    """Start a network from another's tensors; its head, the last linear layer, is drawn anew, biases 0."""
     head = head_of(module)
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{head}.")}
     module.load_state_dict(kept, strict=False)
+    if not head:
+        return
+    layer = module.get_submodule(head)
+    assert isinstance(layer, nn.Linear)
+    bound = layer.in_features**-0.5
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=named_generator(seed, "head of a task"))
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSet, seed: int) -> Network:
+    if dataset.task != CLASSIFICATION:
+        raise RequestError(
+            f"{dataset.source} holds {dataset.task} labels; networks are trained on classes, whole numbers "
+            "from 0"
+        )
     network = load_network(
         model,
         weights=weights,
@@ -177,6 +198,19 @@ def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSe
     )
     channels_last(network.module)
     return network
+
+
+def _check_outputs(loop: Loop, network: Network, dataset: DataSet) -> None:
+    """Refuse a network with fewer outputs than there are classes."""
+    loop.module.eval()
+    with torch.no_grad():
+        outputs = loop.module(loop.inputs(loop.train.images[:2])).shape[-1]
+    if outputs < len(dataset.class_names):
+        raise RequestError(
+            f"{network.source} tells {outputs} classes apart, {dataset.source} has "
+            f"{len(dataset.class_names)}; give a network with as many outputs, or take fewer classes "
+            "(?classes=0-4)"
+        )
 
 
 def _numbers(precision: str, device: torch.device) -> str:
@@ -238,6 +272,7 @@ def _settings(
         "network": network.fingerprint,
         "data": dataset.source,
         "classes": list(dataset.class_names),
+        **_scaling(network),
         "train_rows": len(dataset.train),
         "test_rows": len(dataset.test),
         "recipe": recipe.as_dict(),
@@ -246,6 +281,32 @@ def _settings(
         "save_steps": sorted(saves.steps),
         "save_epochs": sorted(saves.epochs),
     }
+
+
+def _scaling(network: Network) -> dict[str, list[float]]:
+    """What pixels are scaled by, where they are."""
+    used = network.preprocessing
+    return {"mean": list(used.mean), "std": list(used.std)} if isinstance(used, Preprocessing) else {}
+
+
+def _done_before(folder: RunFolder, network: Network) -> Training | None:
+    """The finished training in the folder, where there is one: nothing is written again."""
+    told = folder.read_settings()
+    if told is None or "result" not in told or not folder.file("model").exists():
+        return None
+    network.module.load_state_dict(load_weights(folder.file("model")))
+    lines = folder.read_log(told["result"]["steps"])
+    return _training(folder, network, lines, told)
+
+
+def _training(
+    folder: RunFolder, network: Network, lines: list[dict[str, Any]], told: Mapping[str, Any]
+) -> Training:
+    kept = str(folder.file("model"))
+    ready(network.module.to("cpu"), network.source)
+    settings, result = told["settings"], told["result"]
+    trained = replace(network, weights=kept, weights_file=kept)
+    return Training(folder.path, trained, result["accuracy"], lines, settings | {"result": result})
 
 
 def _refuse_others(folder: RunFolder, settings: Mapping[str, Any]) -> None:
@@ -311,6 +372,7 @@ def _finished(
     kept = progress.step
     if loop.recipe.keep == "best":
         kept = progress.best_step
+        loop.processes.wait()  # the first one writes it
         network.module.load_state_dict(load_weights(folder.file("best")))
     accuracy = loop.accuracy(test)
     result = {
@@ -319,9 +381,7 @@ def _finished(
         "steps": loop.total,
         "steps_per_epoch": loop.steps,
         "seconds": round(progress.seconds, 1),
-        "images_per_second": round(
-            loop.total * min(loop.recipe.batch, len(loop.train)) / progress.seconds, 1
-        ),
+        "images_per_second": round(loop.recipe.epochs * loop.seen / max(progress.seconds, 1e-9), 1),
         "threads": torch.get_num_threads(),
         "device": str(loop.device),
         "processes": loop.processes.count,
@@ -333,9 +393,8 @@ def _finished(
         save_weights(folder.file("model"), network.module, {"step": kept, "accuracy": accuracy})
         folder.write_settings(told)
         write_card(folder.file("card"), network, told)
-    trained = replace(network, weights=str(folder.file("model")), weights_file=str(folder.file("model")))
-    ready(trained.module.to("cpu"), network.source)
-    return Training(folder.path, trained, accuracy, loop.lines, settings | {"result": result})
+    loop.processes.wait()
+    return _training(folder, network, loop.lines, told)
 
 
 def train_tasks(
@@ -356,9 +415,11 @@ def train_tasks(
     """
     if len(tasks) < 2:
         raise RequestError(f"--tasks takes two tasks or more, such as 0-4/5-9, got {'/'.join(tasks)!r}")
+    sources = [f"{data}{'&' if '?' in data else '?'}classes={classes}" for classes in tasks]
+    for source in sources:  # what is wrong with a later task is said before the first one is trained
+        load_data(source, label=settings.get("label"), image=settings.get("image"))
     trainings: list[Training] = []
-    for number, classes in enumerate(tasks, start=1):
-        source = f"{data}{'&' if '?' in data else '?'}classes={classes}"
+    for number, source in enumerate(sources, start=1):
         start = trainings[-1].network.module.state_dict() if trainings else None
         trainings.append(train(model, source, out=Path(out) / f"task-{number}", start=start, **settings))
     return trainings

@@ -82,9 +82,13 @@ class RunFolder:
         """Return the lines of `train.jsonl` up to a step: what a kill left after it is done again."""
         try:
             lines = self.file("log").read_text(encoding="utf-8").splitlines()
+            return [line for line in map(json.loads, lines) if line["step"] <= last]
         except FileNotFoundError:
             return []
-        return [line for line in map(json.loads, lines) if line["step"] <= last]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RequestError(
+                f"{self.file('log')} cannot be read ({error}); remove it to go on without what it told"
+            ) from error
 
 
 def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

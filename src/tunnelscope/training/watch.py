@@ -1,6 +1,7 @@
 """`ts.Watch`: the tunnel as it forms, seen from inside anyone's own training loop."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from torch import nn
 from tunnelscope.data import DataSet, image_shape
 from tunnelscope.data.assemble import fewer_rows
 from tunnelscope.errors import RequestError
+from tunnelscope.folding import sharing_copy
 from tunnelscope.models import load_network
+from tunnelscope.models.load import unwrapped
 from tunnelscope.over_training import OverTraining, together
 from tunnelscope.pixels import decoded
 from tunnelscope.results import Scan
@@ -45,7 +48,8 @@ class Watch:
     """Looks at a network during its training and says where its tunnel starts now.
 
     A few anchor images go through a copy of the network, its layers are probed by ridge regression; network,
-    gradients and random generators of the training are left as they are.
+    gradients and random generators of the training are left as they are. Forward hooks stay with the network:
+    the copy has none.
 
     Attributes:
         readings: of every look so far.
@@ -108,9 +112,9 @@ class Watch:
     def look(self, step: int) -> Reading:
         """Look at the network now."""
         started = time.perf_counter()
-        found = scan(
-            self.model, id=self.sets[0], ood=self.sets[1:], probe="ridge", cache=False, **self.settings
-        )
+        model, (first, *others) = _without_hooks(self.model), self.sets
+        found = scan(model, id=first, ood=others, probe="ridge", cache=False, **self.settings)
+        found = replace(found, probes={})  # of every look they would fill the memory
         reading = Reading(step, found, time.perf_counter() - started, line_of(step, found), warning_of(found))
         self.readings.append(reading)
         self.announce(reading.line)
@@ -136,6 +140,14 @@ class Watch:
         history.save(folder)
         history.report(Path(folder) / "report.html")
         return Path(folder)
+
+
+def _without_hooks(model: nn.Module) -> nn.Module:
+    """A copy that shares its tensors and tells the caller's forward hooks nothing."""
+    copied = sharing_copy(unwrapped(model))
+    for child in copied.modules():
+        child._forward_hooks = OrderedDict()
+    return copied
 
 
 def few(dataset: DataSet, anchors: int, seed: int) -> DataSet:
