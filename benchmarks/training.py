@@ -33,12 +33,33 @@ CASES = (  # network, recipe, augmentation, images, bar against the usual loop
 )
 BARE = 0.9
 WORKERS = 2
+WATCHED, WATCH_SHARE = "zoo:resnet18", 0.03  # of an epoch that one look takes at most
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Two rows a case: against the usual loop, and against the bare one."""
+    """Two rows a case: against the usual loop, and against the bare one; then what watching costs."""
     for model, recipe, augmentation, images, bar in CASES[1:2] if quick else CASES:
         yield from case(model, recipe, augmentation, 1_000 if quick else images, bar)
+    yield watched(500 if quick else 2_000)
+
+
+def watched(images: int) -> Row:
+    """The time of one look with 2,000 anchors over that of an epoch of CIFAR-10's 20,000 images here."""
+    import tunnelscope as ts
+
+    dataset = ts.load_data(str(data_folder() / "cifar10"))
+    few = ts.load_data(str(data_folder() / "cifar10"), max_samples=images)
+    used = "bf16" if has_bf16(torch.device("cpu")) else "f32"
+    own = our_loop(WATCHED, few, "masarczyk2023", "crop-flip", used)
+    watch = ts.Watch(own.module, dataset, announce=None)
+    timing = in_turn({"look": lambda: watch.look(0), "part": lambda: steps_of(own)})
+    epoch = timing.median("part") * len(dataset.train) / images
+    note = (
+        f"look {timing.median('look'):.2f} s, epoch of {len(dataset.train):,} images {epoch:.0f} s; of 50,000 "
+        f"the share would be {timing.median('look') / epoch * len(dataset.train) / 50_000:.3f}"
+    )
+    what = f"Watch, 2,000 anchors of one set, {WATCHED.removeprefix('zoo:')}: a look over an epoch, {used}"
+    return Row(what, timing.median("look") / epoch, WATCH_SHARE, "<=", note=note)
 
 
 def case(model: str, recipe_name: str, augmentation: str, images: int, bar: float) -> Iterator[Row]:

@@ -114,9 +114,11 @@ def page(runs: list[dict[str, Any]]) -> str:
     parts = [
         "# Tunnels as they form",
         "Three networks trained on the 20,000 CIFAR-10 images at hand (of 50,000), scanned at every "
-        "checkpoint beside\nten classes of CIFAR-100 (100 images each to fit a probe, 100 to test it), "
-        "their tunnels changed at the end.\nWritten from the runs by `docs/make_over_training.py`; what each "
-        "command does stands on\n[its own page](training.md).",
+        "checkpoint on 4,000\nimages a split beside ten classes of CIFAR-100 (100 images each to fit a "
+        "probe, 100 to test it), their tunnels changed\nat the end. One training each, seed 0; intervals "
+        "are of the test images alone. Trained and scanned on one core, the\nother one busy. Written from "
+        "the runs by `docs/make_over_training.py`; what each command does stands on\n"
+        "[its own page](training.md).",
     ]
     for run in runs:
         parts += [f"## {TITLES[run['name']]}", commands(run), training_line(run), f"> {run['verdict']}"]
@@ -128,7 +130,7 @@ def page(runs: list[dict[str, Any]]) -> str:
 def commands(run: dict[str, Any]) -> str:
     """All commands of an example."""
     train, scan = run["commands"]
-    other = scan[scan.index("--ood") :].split(" --out")[0]
+    other = re.sub(r" --(out|threads) \S+", "", scan[scan.index("--ood") :])
     more = [f"tunnelscope {verb} runs/{run['name']} {other}" for verb in ("reset", "linearise")]
     return "```sh\n" + "\n".join([train, scan, *more]) + "\n```"
 
@@ -181,9 +183,9 @@ def interventions(run: dict[str, Any]) -> str:
             )
     before, after = (run["linear"]["conditions"][name] for name in ("trained", "linear"))
     costs = (
-        f"Reset: {run['reset']['what']}. Linear: {run['linear']['what']}, which explains "
-        f"{100 * after['r2']:.1f} % of what\nthey give for held-out images; parameters "
-        f"{before['parameters']:,} before, {after['parameters']:,} after, {before['milliseconds']:.2f} and "
+        f"Reset: {run['reset']['what']}.\nLinear: {run['linear']['what']}, which explains "
+        f"{100 * after['r2']:.1f} % of\nwhat they give for held-out images; parameters "
+        f"{before['parameters']:,} before, {after['parameters']:,} after, {before['milliseconds']:.2f} and\n"
         f"{after['milliseconds']:.2f} ms an image."
     )
     return "\n".join(rows) + "\n\n" + costs

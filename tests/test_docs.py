@@ -24,6 +24,19 @@ def examples():
     return module
 
 
+def test_the_page_of_trainings_is_what_its_script_writes():
+    spec = importlib.util.spec_from_file_location(
+        "make_over_training", ROOT / "docs" / "make_over_training.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    kept = json.loads(script.KEPT.read_text())
+    assert [run["name"] for run in kept["runs"]] == list(script.TITLES)
+    assert (ROOT / "docs" / "tunnels-as-they-form.md").read_text() == script.page(kept["runs"])
+    for run in kept["runs"]:
+        assert (ROOT / "docs" / "images" / f"{run['name']}-over-training.svg").exists()
+
+
 def test_pages_with_numbers_are_what_the_script_writes(examples):
     kept = json.loads(examples.KEPT.read_text())
     assert [run["name"] for run in kept["runs"]] == list(examples.TITLES)

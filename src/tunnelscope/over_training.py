@@ -308,5 +308,6 @@ def _verdict(run: Mapping[str, Any]) -> str:
         since = step
     tunnel = f"the tunnel starts after {last['start_95']} (layer {end} of {count})"
     if since == last_step:
-        return f"After step {last_step} {tunnel}; at the checkpoints before it started later."
+        before = f"; after step {readings[-2][0]} it started later" if len(readings) > 1 else ""
+        return f"After step {last_step} {tunnel}{before}."
     return f"After step {last_step} {tunnel}; it has started no later since step {since}."

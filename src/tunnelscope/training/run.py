@@ -132,6 +132,7 @@ def train(
     test, settings["test_images"] = pixels.of(dataset.test)
     _refuse_others(folder, settings)
     if (done := _done_before(folder, network)) is not None:
+        announce(f"{folder.path} holds this training, finished; nothing is trained again")
         return done
     if processes.is_first:
         folder.write_settings({"settings": settings, "command": command})
