@@ -55,8 +55,8 @@ def watched(images: int) -> Row:
     timing = in_turn({"look": lambda: watch.look(0), "part": lambda: steps_of(own)})
     epoch = timing.median("part") * len(dataset.train) / images
     note = (
-        f"look {timing.median('look'):.2f} s, epoch of {len(dataset.train):,} images {epoch:.0f} s; of 50,000 "
-        f"the share would be {timing.median('look') / epoch * len(dataset.train) / 50_000:.3f}"
+        f"look {timing.median('look'):.2f} s, epoch of {len(dataset.train):,} images {epoch:.0f} s; of "
+        f"50,000 the share would be {timing.median('look') / epoch * len(dataset.train) / 50_000:.3f}"
     )
     what = f"Watch, 2,000 anchors of one set, {WATCHED.removeprefix('zoo:')}: a look over an epoch, {used}"
     return Row(what, timing.median("look") / epoch, WATCH_SHARE, "<=", note=note)

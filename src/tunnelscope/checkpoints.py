@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunnelscope.data import DataSet, load_data
 from tunnelscope.errors import RequestError
 
 STEP = re.compile(r"step-(\d+)\.safetensors")
@@ -48,31 +46,3 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
         raise RequestError(
             f"{path} cannot be read ({error}); remove the folder, or name another one"
         ) from error
-
-
-def trained_on(
-    settings: Mapping[str, Any],
-    *,
-    label: str | None,
-    image: str | None,
-    max_samples: int | None,
-    announce: Callable[[str], None] | None,
-) -> DataSet:
-    """Return the data of a training, read as the training read them where nothing else is asked for.
-
-    Args:
-        settings: of `train.json`.
-        label, image, max_samples, announce: as for `load_data`.
-
-    Raises:
-        RequestError: they are not there, or hold other classes now.
-    """
-    asked = {"label": label, "image": image, "max_samples": max_samples}
-    asked = settings.get("reading", {}) | {key: value for key, value in asked.items() if value is not None}
-    dataset = load_data(settings["data"], seed=settings["seed"], announce=announce, **asked)
-    if list(dataset.class_names) != settings["classes"]:
-        raise RequestError(
-            f"{dataset.source} holds {len(dataset.class_names)} classes ({dataset.class_names[0]} …), the "
-            f"training had {len(settings['classes'])} ({settings['classes'][0]} …); name its data with --id"
-        )
-    return dataset

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tunnelscope.checkpoints import read_settings, saved_steps, step_name, trained_on
+from tunnelscope.checkpoints import read_settings, saved_steps, step_name
 from tunnelscope.data import DataSet
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable, write_json, write_whole
@@ -19,7 +19,7 @@ from tunnelscope.models.weights import load_weights
 from tunnelscope.pixels import decoded
 from tunnelscope.recording import StageProgress, recorder_for
 from tunnelscope.results import Scan, make_table
-from tunnelscope.scanning import load_sets, scan
+from tunnelscope.scanning import load_sets, scan, trained_on
 from tunnelscope.store import Store
 
 if TYPE_CHECKING:

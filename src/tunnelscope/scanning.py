@@ -390,6 +390,34 @@ def load_sets(id: Any, ood: Any, *, announce: Callable[[str], None] | None, **op
     return unique_keys(sets)
 
 
+def trained_on(
+    settings: Mapping[str, Any],
+    *,
+    label: str | None,
+    image: str | None,
+    max_samples: int | None,
+    announce: Callable[[str], None] | None,
+) -> DataSet:
+    """Return the data of a training, read as the training read them where nothing else is asked for.
+
+    Args:
+        settings: of `train.json`.
+        label, image, max_samples, announce: as for `load_data`.
+
+    Raises:
+        RequestError: they are not there, or hold other classes now.
+    """
+    asked = {"label": label, "image": image, "max_samples": max_samples}
+    asked = settings.get("reading", {}) | {key: value for key, value in asked.items() if value is not None}
+    dataset = load_data(settings["data"], seed=settings["seed"], announce=announce, **asked)
+    if list(dataset.class_names) != settings["classes"]:
+        raise RequestError(
+            f"{dataset.source} holds {len(dataset.class_names)} classes ({dataset.class_names[0]} …), the "
+            f"training had {len(settings['classes'])} ({settings['classes'][0]} …); name its data with --id"
+        )
+    return dataset
+
+
 def _as_draw(dataset: DataSet, key: str) -> DataSet:
     """The set under its key, `KEY#2` where it is the second of several draws."""
     if not dataset.draw:

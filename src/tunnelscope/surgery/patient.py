@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from tunnelscope.checkpoints import read_settings, trained_on
+from tunnelscope.checkpoints import read_settings
 from tunnelscope.data import DataSet, Preprocessing, batches
 from tunnelscope.errors import RequestError
 from tunnelscope.models import Network, load_network
 from tunnelscope.pixels import decoded
 from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan
-from tunnelscope.scanning import load_sets, scan
+from tunnelscope.scanning import load_sets, scan, trained_on
 from tunnelscope.surgery.stretch import Stretch, stretch_of
 
 BATCH = 250  # images
