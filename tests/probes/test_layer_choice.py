@@ -5,11 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import AWKWARD
+from planted import planted as awkward
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
+from tunnelscope.linalg.standardise import measure
 from tunnelscope.probes import choice_protocol, choice_scores, fit_probe, probe
 from tunnelscope.probes.choice import recipe_choices, stratified_parts
+from tunnelscope.probes.ridge import predict_parts
+from tunnelscope.probes.rows import Rows
 
 
 def planted(rows, width=6, classes=4, seed=0):
@@ -35,16 +42,41 @@ def test_every_row_of_a_small_set_is_judged_by_a_probe_that_did_not_see_it():
     fitted = probe(features, labels, protocol="ridge")
     accuracy = choice_scores(features, labels, fitted).score
     parts = stratified_parts(labels, fitted.seed).numpy()
-    right = []
+    right, scaled = [], StandardScaler().fit_transform(features)
     for part in range(10):
         fit, judge = parts != part, parts == part
-        scaler = StandardScaler().fit(features[fit])
-        ridge = Ridge(alpha=fitted.penalty * fit.sum()).fit(
-            scaler.transform(features[fit]), np.eye(4)[labels[fit]]
-        )
-        right.extend(ridge.predict(scaler.transform(features[judge])).argmax(axis=1) == labels[judge].numpy())
+        ridge = Ridge(alpha=fitted.penalty * fit.sum()).fit(scaled[fit], np.eye(4)[labels[fit]])
+        right.extend(ridge.predict(scaled[judge]).argmax(axis=1) == labels[judge].numpy())
     assert accuracy == pytest.approx(np.mean(right))
     assert accuracy < fitted.score(features, labels)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(AWKWARD),
+    st.integers(0, 1000),
+    st.sampled_from([1e-4, 1e-2, 1.0]),
+    st.integers(2, 10),
+)
+def test_parts_of_a_ridge_probe_are_predicted_as_fits_without_them_do(kind, seed, penalty, count):
+    features, labels = awkward(kind, n=80, seed=seed)
+    classes = int(labels.max()) + 1
+    rows = Rows(features, labels, tuple(map(str, range(classes))))
+    parts = torch.arange(len(labels)) % count
+    parts[:3] = -1  # in every fit
+    scaling = measure(features)
+    standardised = scaling.apply(features).numpy()
+    for part, (held, outputs) in enumerate(predict_parts(rows, parts, penalty, scaling)):
+        assert held.tolist() == (parts == part).nonzero().flatten().tolist()
+        fit = (parts != part).numpy()
+        plain = Ridge(alpha=penalty * fit.sum(), solver="svd").fit(
+            standardised[fit], np.eye(classes)[labels[fit]]
+        )
+        seen = np.unique(labels[fit])
+        wanted = plain.predict(standardised[~fit])[:, seen]
+        np.testing.assert_allclose(outputs[:, seen], wanted, rtol=1e-5, atol=1e-6)
+        absent = np.setdiff1d(np.arange(classes), seen)
+        assert torch.isneginf(outputs[:, absent]).all()
 
 
 def test_random_labels_are_at_chance_though_the_training_rows_fit():

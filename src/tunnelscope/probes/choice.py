@@ -5,18 +5,23 @@ hundred, whose sampling error (4 points) is larger than the difference between n
 every training row is held out once.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tunnelscope.groups import even_parts
+from tunnelscope.linalg.standardise import Standardisation
 from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.probes.knn import KnnProbe
 from tunnelscope.probes.linear import LinearProbe, Probe
 from tunnelscope.probes.protocols import RECIPES, fit_probe
 from tunnelscope.probes.recipes import fit_recipes_among
+from tunnelscope.probes.ridge import PROTOCOL as RIDGE
+from tunnelscope.probes.ridge import predict_parts
 from tunnelscope.probes.rows import Rows
 from tunnelscope.probes.targets import TargetProbe, refit, target_credits
 from tunnelscope.randomness import named_generator, numpy_generator
@@ -59,7 +64,7 @@ def choice_scores(
 
     They are the probe's own (`heldout_right`, `heldout_loss`) unless its held-out part has fewer than
     500 rows; then ten disjoint parts, each predicted by a probe of the same protocol and penalty fitted
-    on the other nine.
+    on the other nine. (Those of a ridge probe have one scaling, that of all rows.)
 
     Args:
         features: (n, d), the rows `fitted` was trained on.
@@ -79,6 +84,8 @@ def choice_scores(
             return _score(features, labels, _mask(rows, len(labels)), fitted)
         return ChoiceScores(judged, fitted.heldout_loss, rows)
     parts = stratified_parts(labels, fitted.seed, groups=groups)
+    if fitted.protocol == RIDGE and isinstance(fitted, LinearProbe):
+        return _joined(list(_ridge_scores(features, labels, parts, fitted)))
     return _joined([_score(features, labels, parts == part, fitted) for part in range(int(parts.max()) + 1)])
 
 
@@ -206,6 +213,19 @@ def _score(features: Tensor, labels: Tensor, heldout: Tensor, fitted: LinearProb
         layer=fitted.layer,
     )
     return _judgement(probe, features[heldout], labels[heldout], heldout.nonzero().flatten())
+
+
+def _ridge_scores(
+    features: Tensor, labels: Tensor, parts: Tensor, fitted: LinearProbe
+) -> Iterator[ChoiceScores]:
+    """The parts' scores from one decomposition of all rows."""
+    assert fitted.penalty is not None
+    rows = Rows(features, labels, fitted.class_names)
+    scaling = Standardisation(fitted.mean, fitted.scale)
+    for held, outputs in predict_parts(rows, parts, fitted.penalty, scaling):
+        own = labels[held]
+        loss = float(F.cross_entropy(outputs, own))
+        yield ChoiceScores(outputs.argmax(dim=1) == own, loss if math.isfinite(loss) else None, held)
 
 
 def _judgement(probe: Probe, features: Tensor, labels: Tensor, rows: Tensor) -> ChoiceScores:

@@ -35,13 +35,26 @@ def fit_bytes(rows: int, width: int, classes: int, kind: str = "exact") -> int:
     small = min(rows, width)
     if kind == "knn":  # the rows not held out, and as standardised; differences from the candidates
         return int(LIBRARIES + NEIGHBOURS + judging + 2.0 * FLOAT * rows * width + CANDIDATES * width)
-    if kind == "ridge" and rows < width:  # an orthonormal basis of the rows
-        return int(LIBRARIES + judging + 3.2 * DOUBLE * rows * width + 2.0 * DOUBLE * small**2)
-    if kind == "ridge":  # the rows not held out; moments, their eigenvectors
-        return int(LIBRARIES + judging + FLOAT * rows * width + 7.0 * DOUBLE * small**2)
+    if kind == "ridge":
+        return int(LIBRARIES + max(_ridge_fit_bytes(rows, width), _ridge_parts_bytes(rows, width)))
     if kind == "regression":  # standardised, and of these the rows not held out; moments, their eigenvectors
         return int(LIBRARIES + judging + 2.2 * DOUBLE * rows * width + 5.0 * DOUBLE * small**2)
     return int(judging + _exact_bytes(rows, width, classes))
+
+
+def _ridge_fit_bytes(rows: int, width: int) -> float:
+    """Of one fit: an orthonormal basis of few rows; or rows not held out, moments, their eigenvectors."""
+    if rows < width:
+        return 3.2 * DOUBLE * rows * width + 2.0 * DOUBLE * rows**2
+    return FLOAT * rows * width + 7.0 * DOUBLE * width**2
+
+
+def _ridge_parts_bytes(rows: int, width: int) -> float:
+    """Of judging the layer on few rows: all of them standardised, and in the eigenvectors' coordinates."""
+    if rows >= FEW_ROWS:
+        return 0.0
+    small = min(rows, width)
+    return DOUBLE * (2.0 * rows * width + rows * small + 4.0 * small**2)
 
 
 def _exact_bytes(rows: int, width: int, classes: int) -> float:

@@ -6,6 +6,7 @@ the covariance each of them costs a division. Outputs are scores, not log-probab
 probe says little.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,41 @@ def fit_ridge(rows: Rows, seed: int, penalty: float | None = None, layer: str = 
         heldout_right=right,
         heldout_loss=loss,
     )
+
+
+def predict_parts(
+    rows: Rows, parts: Tensor, penalty: float, scaling: Standardisation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predict each part of the rows by a fit on all others, which one eigendecomposition gives them all.
+
+    With H the rows' hat matrix, a fit without the rows f predicts y_f − (I − H_ff)⁻¹ (y_f − ŷ_f) for them.
+
+    Args:
+        parts: part of each row, (n,), −1 for rows that are in every fit.
+        penalty: of each fit, times the rows of that fit.
+        scaling: of the rows; each fit has its own mean, through its bias.
+
+    Yields:
+        numbers of the rows of a part, ascending, and their outputs (rows, classes), float64; −inf for a class
+        that no other row has.
+    """
+    x = scaling.apply(rows.features)
+    x = x - x.mean(dim=0)
+    is_wide = x.shape[1] > len(x)
+    squares, directions = eigen(x @ x.T if is_wide else x.T @ x)
+    squares = squares.clamp_min(0)
+    coordinates = directions * squares.sqrt() if is_wide else x @ directions
+    targets = F.one_hot(rows.labels, len(rows.class_names)).double()
+    mean = targets.mean(dim=0)
+    moments = coordinates.T @ (targets - mean)
+    for part in range(int(parts.max()) + 1):
+        held = (parts == part).nonzero().flatten()
+        kept = targets.sum(dim=0) - targets[held].sum(dim=0)
+        shrunk = coordinates[held] / (squares + penalty * (len(x) - len(held)))
+        hat = shrunk @ coordinates[held].T + 1 / len(x)
+        missed = targets[held] - (mean + shrunk @ moments)
+        unseen = torch.linalg.solve(torch.eye(len(held), dtype=hat.dtype, device=hat.device) - hat, missed)
+        yield held, (targets[held] - unseen).masked_fill(kept == 0, float("-inf"))
 
 
 def _solved(covariance: Tensor, cross: Tensor, penalty: float) -> Tensor:

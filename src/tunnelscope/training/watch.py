@@ -66,6 +66,7 @@ class Watch:
         layers: str | Sequence[str] = "blocks",
         pool: str = "auto",
         device: str = "auto",
+        precision: str = "auto",
         seed: int = 0,
         announce: Callable[[str], None] | None = print,
     ):
@@ -80,6 +81,7 @@ class Watch:
             anchors: images of each set: three quarters of the training split, to fit the probes, one quarter
                 of the test split, to score them.
             layers: as for `ts.scan`; so are `pool`, `device` and `seed`.
+            precision: as for `ts.scan`, but by default bf16 where the processor has it and it is near enough.
             announce: takes the line of each look and its warnings; None is silent.
 
         Raises:
@@ -89,6 +91,7 @@ class Watch:
             raise RequestError(f"every must be 1 or more and anchors 8 or more, got {every} and {anchors}")
         self.model, self.every, self.announce = model, every, announce or (lambda line: None)
         self.settings: dict[str, Any] = {"layers": layers, "pool": pool, "device": device, "seed": seed}
+        self.settings["precision"] = precision
         self.readings: list[Reading] = []
         self._calls, self._warned = 0, False
         sets = [few(dataset, anchors, seed) for dataset in load_sets(data, ood, seed=seed, announce=None)]
