@@ -62,7 +62,8 @@ def write(rows: dict[str, list[Row]]) -> None:
     """Put the groups' rows in the place of those of an earlier run; other groups' rows stay."""
     date = datetime.date.today().isoformat()
     kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    fresh = [row.as_dict() | {"group": group, "date": date} for group, told in rows.items() for row in told]
+    about = {"date": date, "cpu": hardware()["cpu"]}
+    fresh = [row.as_dict() | {"group": group} | about for group, told in rows.items() for row in told]
     kept = [row for row in kept if row["group"] not in rows] + fresh
     kept.sort(key=lambda row: GROUPS.index(row["group"]))
     told = {"hardware": hardware(), "date": date, "rows": kept}

@@ -25,7 +25,8 @@ def _part(name: str, told: dict[str, Any]) -> str:
     if not rows:
         return f"Not measured yet: `python -m benchmarks --only {name}`.\n"
     head, line = (COSTS, _cost) if name == "costs" else (BARS, _bar)
-    return "\n".join([*head, *map(line, rows), ""])
+    where = "; ".join(dict.fromkeys(f"{row['cpu']}, {row['date']}" for row in rows))
+    return "\n".join([*head, *map(line, rows), "", f"Measured on: {where}.", ""])
 
 
 BARS = ("| what | value | bar | | accuracy, notes |", "|---|---|---|---|---|")
@@ -35,8 +36,8 @@ COSTS = ("| scan | seconds | the script, seconds | ratio | accuracy, notes |", "
 def _hardware(told: dict[str, Any]) -> str:
     hardware = told["hardware"]
     return (
-        f"{hardware['cpu']}, {hardware['threads']} threads, Python {hardware['python']}, "
-        f"PyTorch {hardware['torch']}; last run {told['date']}."
+        f"{hardware['threads']} threads, Python {hardware['python']}, PyTorch {hardware['torch']}; processor "
+        "and day stand under each table."
     )
 
 
