@@ -28,6 +28,7 @@ from tunnelscope.cli import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 FEW = {"classes": "0-1", "per_class": "3"}  # what a command reads of a set that is not a planted one
+TUNNELS = {"runs/mlp": "hidden.0.relu", "runs/vgg19": "features.19", "runs/resnet34": "layer3.2"}
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ON_THE_HUB = re.compile(r"(timm|torchvision):")
 
@@ -124,12 +125,19 @@ def read_by(words: list[str]) -> set[str]:
 
 def quick(arguments: list[str]) -> list[str]:
     """The command with few rows, and with random weights where it would ask the hub for some."""
+    arguments = list(arguments)
     command, model, *_ = [*arguments, ""]
     if command == "demo":
         return ["demo", "--help"]  # it takes 20 s: run once for all tests as `demo_folder`
     if command == "train":
         return [*arguments, "--epochs", "1", "--max-samples", "60", "--save-steps", "0"]
-    if command in ("scan", "record"):
+    if "--max-samples" in arguments:
+        arguments[arguments.index("--max-samples") + 1] = "60"
+    if (
+        command in ("reset", "linearise") and "--layer" not in arguments
+    ):  # 60 images make no tunnel
+        arguments += ["--layer", TUNNELS[model]]
+    if command in ("scan", "record", "reset", "linearise"):
         before = [command, *arguments]
         arguments = [
             few(word, option == "--id")
