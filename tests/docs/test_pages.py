@@ -133,9 +133,7 @@ def quick(arguments: list[str]) -> list[str]:
         return [*arguments, "--epochs", "1", "--max-samples", "60", "--save-steps", "0"]
     if "--max-samples" in arguments:
         arguments[arguments.index("--max-samples") + 1] = "60"
-    if (
-        command in ("reset", "linearise") and "--layer" not in arguments
-    ):  # 60 images make no tunnel
+    if command in ("reset", "linearise") and "--layer" not in arguments:  # 60 images make no tunnel
         arguments += ["--layer", TUNNELS[model]]
     if command in ("scan", "record", "reset", "linearise"):
         before = [command, *arguments]
