@@ -241,7 +241,7 @@ def test_judges_that_miss_their_tolerance_are_a_warning_fresh_and_kept(monkeypat
     monkeypatch.setattr(choice, "fit_probe", missed)
     network = Net()
     for _ in range(2):
-        scan = ts.scan(network, id=arrays(), probe="ridge")
+        scan = ts.scan(network, id=arrays(), probe="exact")
         assert (
             "a fit that the layer is chosen by missed its tolerance (layers act1 and act2, arrays)"
             in scan.run["warnings"]
