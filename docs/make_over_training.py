@@ -15,14 +15,14 @@ from typing import Any
 
 import altair as alt
 
+from tunnelscope.checkpoints import step_name
 from tunnelscope.over_training import OverTraining, load_over_training
-from tunnelscope.report.over_training import MAPS, readings, tidy_map
+from tunnelscope.report.over_training import MAPS, others, readings, tidy_map
 from tunnelscope.report.theme import TOKENS, vega_config
 
 DOCS = Path(__file__).resolve().parent
-KEPT = (
-    DOCS / "over-training.json"
-)  # of each run what the page needs, so that it can be written again anywhere
+# Of each run what the page needs, so that it can be written again anywhere.
+KEPT = DOCS / "over-training.json"
 TITLES = {
     "mlp": "An MLP of 12 × 1024",
     "vgg19": "A VGG-19, a quarter as wide",
@@ -44,7 +44,7 @@ def keep(folder: Path, data_folder: str) -> dict[str, Any]:
             over.run["command"].replace(data_folder, "data"),
         ],
         "verdict": over.run["verdict"],
-        "columns": [entry["key"] for entry in over.run["data"] if entry["role"] == "ood"],
+        "columns": others(over.run),
         "rows": readings(over.run),
         "layers": last_readings(over),
         "reset": json.loads(beside(folder, "-reset.json").read_text()),
@@ -67,7 +67,7 @@ def command_of(card: Path) -> str:
 def last_readings(over: OverTraining) -> dict[str, Any]:
     """Accuracy on each set and rank of every layer after the last step."""
     table, last = over.table(), max(one["step"] for one in over.run["checkpoints"])
-    table = table[(table["run"] == f"step-{last:07d}") & (table["layer_index"] > 0)]
+    table = table[(table["run"] == step_name(last)) & (table["layer_index"] > 0)]
     kept: dict[str, Any] = {"names": [layer["name"] for layer in over.run["layers"]]}
     for entry in over.run["data"]:
         for quantity in QUANTITIES:

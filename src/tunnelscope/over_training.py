@@ -131,11 +131,11 @@ def scan_checkpoints(
             told["settings"], label=label, image=image, max_samples=max_samples, announce=announce
         )
     sets = load_sets(id, ood, label=label, image=image, max_samples=max_samples, seed=seed, announce=announce)
-    last = _network(told, chosen[max(chosen)])
+    saved = saved_steps(folder)
+    last = _network(told, saved[max(saved)])
     sets = [decoded(dataset, last.preprocessing, workers, notify) for dataset in sets]
     common = {"max_samples": None, "workers": workers, "cache": cache, "seed": seed, **settings}
-    saved = saved_steps(folder)
-    final = _test_features(_network(told, saved[max(saved)]), sets, common)
+    final = _test_features(last, sets, common)
     scans: dict[int, Scan] = {}
     similar: dict[int, dict[str, float]] = {}
     for number, (step, path) in enumerate(chosen.items(), start=1):

@@ -219,11 +219,19 @@ class Loop:
         self._losses.clear()
         if bool(bad.any()):
             step = first + int(bad.nonzero()[0, 0])
-            raise RequestError(
-                f"the loss of step {step} (epoch {step // self.steps + 1}) is not finite, at rate "
-                f"{self.recipe.rate_at(step, self.steps):g}; {self.folder.path} keeps the last good state; "
-                "take a smaller --rate or --precision f32, and another --out"
-            )
+            raise self._not_finite(f"the loss of step {step} (epoch {step // self.steps + 1})", step)
+
+    def _check_weights(self) -> None:
+        """Look at the weights, which a last step may have spoilt that no loss has shown yet."""
+        bad = (name for name, one in self.module.state_dict().items() if not bool(one.isfinite().all()))
+        if (name := next(bad, None)) is not None:
+            raise self._not_finite(f"after step {self.progress.step} {name}", self.progress.step - 1)
+
+    def _not_finite(self, what: str, step: int) -> RequestError:
+        return RequestError(
+            f"{what} is not finite, at rate {self.recipe.rate_at(step, self.steps):g}; {self.folder.path} "
+            "keeps the last good state; take a smaller --rate or --precision f32, and another --out"
+        )
 
     def _end_epoch(self, at_epoch: Callable[[int], dict[str, float]]) -> None:
         self._check()
@@ -247,16 +255,6 @@ class Loop:
         self.lines.append(line | told | {"seconds": round(self.progress.seconds, 3)})
         if self.processes.is_first:
             self.folder.write_log(self.lines)
-
-    def _check_weights(self) -> None:
-        """Look at the weights, which a last step may have spoilt that no loss has shown yet."""
-        bad = (name for name, one in self.module.state_dict().items() if not bool(one.isfinite().all()))
-        if (name := next(bad, None)) is not None:
-            raise RequestError(
-                f"after step {self.progress.step} {name} is not finite, at rate "
-                f"{self.recipe.rate_at(self.progress.step - 1, self.steps):g}; {self.folder.path} keeps the "
-                "last good state; take a smaller --rate or --precision f32, and another --out"
-            )
 
     def save_state(self) -> None:
         """Keep all that an exact resume needs."""

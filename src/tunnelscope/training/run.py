@@ -14,12 +14,13 @@ from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable
 from tunnelscope.forward import choose_device
 from tunnelscope.models import Network, load_network
-from tunnelscope.models.network import head_of, ready
+from tunnelscope.models.load import redraw
+from tunnelscope.models.network import head_of, ready, seeded
 from tunnelscope.models.weights import load_weights, save_weights
 from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import check_precision, has_bf16
 from tunnelscope.probes.heldout import heldout_rows
-from tunnelscope.randomness import named_generator
+from tunnelscope.randomness import named_seed
 from tunnelscope.tasks import CLASSIFICATION
 from tunnelscope.training.card import write_card
 from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last
@@ -176,12 +177,10 @@ def take_over(module: nn.Module, tensors: Mapping[str, Tensor], seed: int) -> No
     if not head:
         return
     layer = module.get_submodule(head)
-    assert isinstance(layer, nn.Linear)
-    bound = layer.in_features**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=named_generator(seed, "head of a task"))
-        if layer.bias is not None:
-            layer.bias.zero_()
+    with seeded(named_seed(seed, "head of a task")):
+        redraw(layer, head)
+    if isinstance(layer.bias, Tensor):
+        nn.init.zeros_(layer.bias)
 
 
 def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSet, seed: int) -> Network:

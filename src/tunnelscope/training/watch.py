@@ -90,8 +90,8 @@ class Watch:
         if every < 1 or anchors < 8:
             raise RequestError(f"every must be 1 or more and anchors 8 or more, got {every} and {anchors}")
         self.model, self.every, self.announce = model, every, announce or (lambda line: None)
-        self.settings: dict[str, Any] = {"layers": layers, "pool": pool, "device": device, "seed": seed}
-        self.settings["precision"] = precision
+        self.settings: dict[str, Any] = {"layers": layers, "pool": pool, "seed": seed}
+        self.settings |= {"device": device, "precision": precision}
         self.readings: list[Reading] = []
         self._calls, self._warned = 0, False
         sets = [few(dataset, anchors, seed) for dataset in load_sets(data, ood, seed=seed, announce=None)]
