@@ -534,7 +534,7 @@ def _versions() -> dict[str, str]:
 
 def _hardware(subject: Subject) -> dict[str, Any]:
     hardware: dict[str, Any] = {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),  # how sums are cut, so the last bits depend on it
         "device": subject.device,
@@ -544,7 +544,7 @@ def _hardware(subject: Subject) -> dict[str, Any]:
     return hardware
 
 
-def _processor() -> str:
+def processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -24,6 +24,7 @@ from planted_pages import (
 
 import tunnelscope as ts
 from tunnelscope.cli import cli
+from tunnelscope.reproduce.items import chosen_items
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -129,6 +130,9 @@ def quick(arguments: list[str]) -> list[str]:
     command, model, *_ = [*arguments, ""]
     if command == "demo":
         return ["demo", "--help"]  # it takes 20 s: run once for all tests as `demo_folder`
+    if command == "reproduce":  # its items run in tests/reproduce; here their names are looked up
+        chosen_items([word for word in arguments[1:] if "/" in word])
+        return ["reproduce"]
     if command == "train":
         return [*arguments, "--epochs", "1", "--max-samples", "60", "--save-steps", "0"]
     if "--max-samples" in arguments:

@@ -14,6 +14,7 @@ from tunnelscope.cli.layers import layers
 from tunnelscope.cli.probe import probe
 from tunnelscope.cli.record import record
 from tunnelscope.cli.report import report
+from tunnelscope.cli.reproduce import reproduce
 from tunnelscope.cli.scan import scan
 from tunnelscope.cli.surgery import linearise, reset
 from tunnelscope.cli.train import train
@@ -35,7 +36,20 @@ def cli(debug: bool) -> None:
     what do the layers after it cost on other data, and which layer should you take?"""
 
 
-for command in (scan, layers, record, probe, train, report, compare, reset, linearise, demo, cache):
+for command in (
+    scan,
+    layers,
+    record,
+    probe,
+    train,
+    report,
+    compare,
+    reset,
+    linearise,
+    reproduce,
+    demo,
+    cache,
+):
     cli.add_command(command)
 
 

@@ -1,0 +1,111 @@
+"""`tunnelscope reproduce`: redo figures and tables of the papers, and print the ledger."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from tunnelscope.cli import options
+from tunnelscope.cli.output import columns, echo_error
+
+DATA = "TUNNELSCOPE_DATA"
+CLAIM_WIDTH = 40  # letters of a claim in the table on the terminal; --json has all
+
+
+@click.command()
+@click.argument("items", nargs=-1, metavar="[ITEM …]")
+@click.option(
+    "--scale",
+    default="small",
+    show_default=True,
+    metavar="smoke|small|paper",
+    help="How large: seconds, two cores in hours, or the paper's own sizes (a GPU).",
+)
+@click.option(
+    "--data",
+    metavar="DIR",
+    help=f"Folder that holds cifar10 and cifar100. [default: ${DATA}, else data]",
+)
+@click.option("--out", metavar="DIR", help="Folder for the figures. [default: runs/reproduce/SCALE]")
+@options.together(options.threads, options.as_json, options.debug)
+def reproduce(
+    items: tuple[str, ...], scale: str, data: str | None, out: str | None, threads: int | None, as_json: bool
+) -> None:
+    """Redo figures and tables of the two papers and judge their claims; without ITEM, print the ledger.
+
+    ITEM: masarczyk2023/fig1, a speaking name such as masarczyk2023/cl_swaps, or a paper for all of its items.
+    What was trained is kept and shared between items; the same command goes on after an interruption.
+
+    Example: tunnelscope reproduce masarczyk2023/fig1 --scale smoke --data data
+    """
+    from tunnelscope.reproduce.items import chosen_items
+    from tunnelscope.reproduce.ledger import SCALES, ledger_rows
+
+    if scale not in SCALES:
+        from tunnelscope.errors import unknown_name
+
+        raise unknown_name("scale", scale, SCALES)
+    chosen = chosen_items(items)
+    if chosen:
+        rows = _run(chosen, scale, Path(data or os.environ.get(DATA) or "data"), out, threads)
+    else:
+        rows = ledger_rows()
+    if as_json:
+        click.echo(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=1, ensure_ascii=False))
+        return
+    click.echo(ledger_table(rows))
+    echo_error(summary_line(rows))
+
+
+def _run(chosen: list, scale: str, data: Path, out: str | None, threads: int | None) -> list:
+    from tunnelscope.cli.progress import ProgressDisplay
+    from tunnelscope.reproduce.running import reproduce as run
+    from tunnelscope.scanning import set_threads
+
+    set_threads(threads)
+    folder = Path(out) if out else Path("runs") / "reproduce" / scale
+    with ProgressDisplay() as progress:
+        rows = run(chosen, scale, data=data, out=folder, progress=progress, announce=progress.announce)
+    echo_error(f"Figures: {folder}")
+    return rows
+
+
+def ledger_table(rows: list) -> str:
+    """One line a row, at most 100 letters wide; `--json` has everything."""
+    heads = ["item", "claim", "published", "ours", "scale", "verdict"]
+    lines = [
+        [
+            row.item,
+            shortened(row.claim, CLAIM_WIDTH),
+            shortened(row.published, 12),
+            figure(row.ours, row.low, row.high),
+            row.scale,
+            row.verdict + (" ?" if row.sure is False else ""),
+        ]
+        for row in rows
+    ]
+    return columns(heads, lines)
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text to a width."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def figure(value: float | None, low: float | None, high: float | None) -> str:
+    """A value with its interval, in three digits."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if low is None or high is None else f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def summary_line(rows: list) -> str:
+    """How many rows have which verdict."""
+    from tunnelscope.reproduce.verdicts import VERDICTS
+
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    unsure = sum(row.sure is False for row in rows)
+    more = f"; of {unsure} the interval reaches the other side (?)" if unsure else ""
+    return f"{len(rows)} rows: {told}{more}. Everything of a row: --json."

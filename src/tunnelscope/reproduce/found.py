@@ -1,0 +1,86 @@
+"""What an item found: claims judged, cells of a table, and the figure in the paper's form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tunnelscope.reproduce.ledger import UNKNOWN, Row
+from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Test, judge, over_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture in long form, drawn by `drawing.py` and kept beside it as a table.
+
+    Attributes:
+        frame: columns x, y, series and panel; `low` and `high` where there is a band; `value` in a heat map.
+        x, y: titles of the axes.
+        kind: "lines" or "heat".
+        log: a logarithmic y axis (lines) or colour (heat).
+    """
+
+    frame: "pd.DataFrame"
+    x: str
+    y: str
+    kind: str = "lines"
+    log: bool = False
+
+
+@dataclass
+class Found:
+    """Rows of the ledger as an item finds them, without what is the same in all of them.
+
+    Attributes:
+        seeds: of the trainings behind the rows.
+    """
+
+    seeds: Sequence[int]
+    rows: list[Row] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def claim(
+        self,
+        words: str,
+        values: Sequence[float | None],
+        test: Test,
+        reading: str,
+        published: str = UNKNOWN,
+        note: str = "",
+    ) -> None:
+        """Judge a claim under one reading, from the statistic of each seed."""
+        estimate = over_seeds(values)
+        verdict, sure = judge(estimate, test)
+        if estimate.value is None:
+            note = note or "the statistic is not defined here"
+        self._add(words, values, reading, published, note, test=test.words, verdict=verdict, sure=sure)
+
+    def cell(self, words: str, values: Sequence[float | None], reading: str, note: str = "") -> None:
+        """Put down a number whose published value is not known to us, so that nothing is judged."""
+        note = note or "the published value is not known to us"
+        self._add(words, values, reading, UNKNOWN, note, verdict=NOT_COMPARABLE)
+
+    def not_comparable(self, words: str, reason: str, published: str = UNKNOWN) -> None:
+        """Put down a part of the paper that cannot be redone here, and why."""
+        self._add(words, (), "", published, reason, verdict=NOT_COMPARABLE)
+
+    def _add(
+        self,
+        words: str,
+        values: Sequence[float | None],
+        reading: str,
+        published: str,
+        note: str,
+        *,
+        verdict: str,
+        test: str = "",
+        sure: bool | None = None,
+    ) -> None:
+        estimate = over_seeds(values)
+        seeds = ",".join(map(str, self.seeds[: len(values)]))
+        row = Row("", words, published, estimate.value, estimate.low, estimate.high)
+        self.rows.append(
+            replace(row, test=test, reading=reading, verdict=verdict, sure=sure, seeds=seeds, note=note)
+        )

@@ -1,0 +1,190 @@
+"""Where items train and scan: everything once, kept by what decides it, gone on with after a kill."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from tunnelscope import __version__
+from tunnelscope.checkpoints import SETTINGS, read_settings
+from tunnelscope.data import batches, load_data
+from tunnelscope.errors import RequestError
+from tunnelscope.models import Network, load_network
+from tunnelscope.over_training import OverTraining, load_over_training, scan_checkpoints
+from tunnelscope.recording import StageProgress
+from tunnelscope.results import Scan, load
+from tunnelscope.scanning import scan
+from tunnelscope.store import code_of, key_of
+from tunnelscope.surgery.patient import Surgery
+from tunnelscope.surgery.reset import reset
+from tunnelscope.training.run import train, train_tasks
+
+# Code that decides what a scan finds; with other code it is scanned again.
+SCAN_CODE = ("linalg", "probes", "metrics", "data", "tunnel", "features", "examining", "scanning", "summary")
+KEY_LENGTH = 24
+NOT_HERE = {
+    "cifar10": "the hub has it as uoft-cs/cifar10",
+    "cifar100": "the hub has it as uoft-cs/cifar100",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A training of the lab: where it lies and what decided it."""
+
+    folder: Path
+    key: str
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Of `train.json`, with its result."""
+        told = read_settings(self.folder)
+        assert told is not None
+        return told["settings"] | {"result": told["result"]}
+
+    @property
+    def accuracy(self) -> float:
+        """On the test images."""
+        return self.settings["result"]["accuracy"]
+
+    @property
+    def weights(self) -> Path:
+        """The file of the trained weights."""
+        return self.folder / "model.safetensors"
+
+    def network(self) -> Network:
+        """Load the network with its trained weights."""
+        settings = self.settings
+        return load_network(settings["model"], weights=self.weights, classes=len(settings["classes"]))
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One folder of trainings and scans.
+
+    Attributes:
+        data: folder that holds `cifar10` and `cifar100`.
+        folder: for what is kept.
+        progress: called with (stage, done, total).
+        announce: called with a line for each network that is trained or scanned.
+    """
+
+    data: Path
+    folder: Path
+    progress: StageProgress = field(default=lambda stage, done, total: None)
+    announce: Callable[[str], None] = field(default=lambda line: None)
+
+    def source(self, name: str, query: str = "") -> str:
+        """Return a data set of the folder as a name for `ts.load_data`.
+
+        Raises:
+            RequestError: it is not there; the message says how to get it.
+        """
+        path = self.data / name
+        if not path.exists():
+            raise RequestError(
+                f"{path} is not there; put {name} into {self.data} as parquet ({NOT_HERE[name]}), or name "
+                "the folder that holds it with --data DIR or $TUNNELSCOPE_DATA"
+            )
+        return f"{path}?{query}" if query else str(path)
+
+    def rows_of(self, name: str) -> int:
+        """How many training images a data set of the folder has."""
+        return len(load_data(self.source(name)).train)
+
+    def trained(self, model: str | nn.Module, source: str, name: str = "", **settings: Any) -> Trained:
+        """Train a network, go on with its training, or take it as it is kept.
+
+        Args:
+            model: as for `ts.train`.
+            source: of `source`.
+            name: what stands for a module in the key; of a name the name does.
+            settings: of `ts.train`.
+        """
+        key = self._key("training", name or str(model), source, settings)
+        folder = self.folder / "trainings" / key
+        with self._lock(folder):
+            if not _is_done(folder):
+                self.announce(f"training {name or model} on {Path(source).name}, seed {settings['seed']}")
+                train(model, source, out=folder, progress=self.progress, **settings)
+        return Trained(folder, key)
+
+    def tasks(self, model: str, source: str, tasks: Sequence[str], **settings: Any) -> list[Trained]:
+        """Train one network on several tasks, as `ts.train_tasks` does."""
+        key = self._key("tasks", model, source, [list(tasks), settings])
+        folder = self.folder / "trainings" / key
+        parts = [folder / f"task-{number}" for number in range(1, len(tasks) + 1)]
+        with self._lock(folder):
+            if not all(map(_is_done, parts)):
+                self.announce(f"training {model} on tasks {'/'.join(tasks)}, seed {settings['seed']}")
+                train_tasks(model, source, tasks, out=folder, progress=self.progress, **settings)
+        return [Trained(part, f"{key}-{part.name}") for part in parts]
+
+    def scanned(self, subject: Trained | str, id: str, ood: Sequence[str] = (), **settings: Any) -> Scan:
+        """Scan a training's network, or one of the zoo untrained.
+
+        Args:
+            subject: a training, or a network's name, which is drawn with the seed in `settings`.
+            settings: of `ts.scan`.
+        """
+        what = subject.key if isinstance(subject, Trained) else subject
+        folder = (
+            self.folder / "scans" / self._key("scan", what, id, [list(ood), settings, code_of(*SCAN_CODE)])
+        )
+        with self._lock(folder):
+            if not (folder / "run.json").exists():
+                model = subject.network() if isinstance(subject, Trained) else subject
+                shown = model.name if isinstance(model, Network) else f"{model}, untrained"
+                self.announce(
+                    f"scanning {shown}: {settings.get('probe', 'exact')}, {settings.get('pool', 'auto')}"
+                )
+                scan(model, id=id, ood=list(ood), out=folder, cache=False, progress=self.progress, **settings)
+        return load(folder)
+
+    def history(self, trained: Trained, **settings: Any) -> OverTraining:
+        """Scan the checkpoints of a training."""
+        key = self._key("history", trained.key, "", [settings, code_of(*SCAN_CODE, "over_training")])
+        folder = self.folder / "scans" / key
+        with self._lock(folder):
+            if not (folder / "run.json").exists():
+                self.announce(f"scanning the checkpoints of {trained.settings['model']}")
+                scan_checkpoints(trained.folder, out=folder, cache=False, progress=self.progress, **settings)
+        return load_over_training(folder)
+
+    def reset(self, trained: Trained, **settings: Any) -> Surgery:
+        """Set a training's tunnel back, as `ts.reset` does."""
+        self.announce(f"resetting the tunnel of {trained.settings['model']}")
+        return reset(trained.folder, cache=False, progress=self.progress, **settings)
+
+    def _key(self, kind: str, what: str, source: str, settings: Any) -> str:
+        return key_of(kind, what, source, settings, __version__)[:KEY_LENGTH]
+
+    def _lock(self, folder: Path) -> FileLock:
+        """One process at a time makes what is to lie in a folder."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{folder}.lock")
+
+
+def _is_done(folder: Path) -> bool:
+    if not (folder / SETTINGS).exists():
+        return False
+    told: Mapping[str, Any] | None = read_settings(folder)
+    return told is not None and "result" in told and (folder / "model.safetensors").exists()
+
+
+def own_accuracy(network: Network, source: str) -> float:
+    """A network's own accuracy on the test images of a set; outputs stand in the order of the classes."""
+    dataset = load_data(source)
+    right = seen = 0
+    preprocessing: Any = network.preprocessing
+    with torch.inference_mode():
+        for inputs in batches(dataset.test.images, preprocessing, batch_size=500, workers=2):
+            labels = torch.as_tensor(dataset.test.labels[seen : seen + len(inputs)])
+            right += int((network.module(inputs).argmax(dim=1) == labels).sum())
+            seen += len(inputs)
+    return right / seen

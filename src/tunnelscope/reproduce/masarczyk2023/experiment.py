@@ -1,0 +1,182 @@
+"""The paper's networks trained and scanned at a scale, as its items ask for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunnelscope.reproduce.lab import Lab, Trained
+from tunnelscope.reproduce.masarczyk2023.scales import Scale
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+from tunnelscope.results import Scan
+
+FAMILIES = ("mlp", "vgg19", "resnet34")
+TITLES = {"mlp": "MLP", "vgg19": "VGG-19", "resnet34": "ResNet-34"}
+CLASSES = {"cifar10": 10, "cifar100": 100}
+NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+MLP_WIDTH = 1024
+RESNET_POINTS = "^conv1$|conv2$"  # the paper reads the stem and the second convolution of each block
+RANKS = {"1e-3": "numerical_rank", "1e-2": "numerical_rank_1e-2", "1e-4": "numerical_rank_1e-4"}
+
+EXACT = "exact probe, pooled 2×2, convolution outputs"
+RECIPE = "the paper's probe recipe, pooled 2×2, convolution outputs"
+ACTIVATED = "exact probe, pooled 2×2, after the activation"
+FLAT = "ridge probe, flattened (8,000 columns at most), convolution outputs"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Trainings and scans at one scale, kept in the lab."""
+
+    lab: Lab
+    scale: Scale
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the networks."""
+        return self.scale.seeds
+
+    def model(self, family: str, width: float | None = None, **arguments: Any) -> str:
+        """Return a network's name, `width` times as wide as the paper's."""
+        width = self.scale.width[family] if width is None else width
+        told = {"width": round(MLP_WIDTH * width) if family == "mlp" else width, **arguments}
+        query = "&".join(f"{key}={value}" for key, value in told.items() if value is not None)
+        return f"zoo:{family}?{query}"
+
+    def source(self, data: str = "cifar10", query: str = "") -> str:
+        """Return a set to train on, with as many images as the scale has."""
+        most = (
+            "" if self.scale.images is None or "max_samples" in query else f"max_samples={self.scale.images}"
+        )
+        return self.lab.source(data, "&".join(filter(None, [query, most])))
+
+    def trained(
+        self,
+        family: str,
+        seed: int,
+        *,
+        data: str = "cifar10",
+        query: str = "",
+        width: float | None = None,
+        longer: float = 1,
+        **arguments: Any,
+    ) -> Trained:
+        """Train a network by the paper's recipe for its family.
+
+        Args:
+            query: of the data, such as classes.
+            width: times the paper's.
+            longer: times the epochs, for smaller sets at equal numbers of gradient steps.
+            arguments: of the network.
+        """
+        kind = "vgg" if family.startswith("vgg") else family.removesuffix("34").removesuffix("18")
+        settings: dict[str, Any] = {
+            "recipe": self.scale.mlp_recipe if kind == "mlp" else f"masarczyk2023/{kind}",
+            "seed": seed,
+            "precision": "f32",
+        }
+        epochs = self.scale.epochs[kind] or PAPER_EPOCHS[kind]
+        settings["epochs"] = max(1, round(epochs * longer))
+        if family == "vgg19" and not query and width is None and not arguments and data == "cifar10":
+            every = 10 if self.scale.name == "paper" else 1  # of which fig5 and fig6 tell
+            settings["save_epochs"] = tuple(range(every, settings["epochs"] + 1, every))
+        model = self.model(family, width, **arguments)
+        return self.lab.trained(model, self.source(data, query), **settings)
+
+    def scan(self, trained: Trained, seed: int, id: str, ood: Sequence[str] = (), **settings: Any) -> Scan:
+        """Scan a network on at most as many rows as the scale has."""
+        read = {
+            "layers": self.points(trained.settings["model"]),
+            "probe": self.scale.probe,
+            "seed": seed,
+            "max_samples": self.scale.rows,
+        }
+        return self.lab.scanned(trained, id, ood, **(read | settings))
+
+    def points(self, model: str) -> str:
+        """The layers the paper reads: convolutions, hidden linear layers; of a ResNet's block the second."""
+        return RESNET_POINTS if "resnet" in model else "convs"
+
+    def draws(self) -> str:
+        """The draws of ten CIFAR-100 classes."""
+        return self.lab.source("cifar100", f"classes=random:10&draws={self.scale.draws}")
+
+    def curves(
+        self, family: str, reading: str, *, data: str = "cifar10", is_trained: bool = True
+    ) -> list[Curves]:
+        """Return the curves of a family's networks under a reading, one a seed.
+
+        Args:
+            reading: EXACT, RECIPE, ACTIVATED or FLAT.
+            data: that the networks were trained on; beside CIFAR-10 draws of CIFAR-100 classes are read.
+            is_trained: or the same networks as they were drawn, the control.
+        """
+        ood = [self.draws()] if data == "cifar10" and reading in WITH_OOD else []
+        found = []
+        for seed in self.seeds:
+            settings: dict[str, Any] = {"layers": self.points(family), "seed": seed, **_READ_BY[reading]}
+            settings.setdefault("probe", self.scale.probe)
+            settings["max_samples"] = self.scale.flat_rows if reading == FLAT else self.scale.rows
+            if is_trained:
+                subject: Trained | str = self.trained(family, seed, data=data)
+            else:
+                subject, settings["weights"] = self.model(family), "random"
+            found.append(curves_of(self.lab.scanned(subject, self.lab.source(data), ood, **settings)))
+        return found
+
+    def readings(self, family: str) -> tuple[str, ...]:
+        """All readings of a family: an MLP's layers are vectors, which nothing is to be flattened of."""
+        return (EXACT, RECIPE, ACTIVATED) if family == "mlp" else (EXACT, RECIPE, ACTIVATED, FLAT)
+
+
+_READ_BY: dict[str, dict[str, Any]] = {
+    EXACT: {},
+    RECIPE: {"probe": "masarczyk2023"},
+    ACTIVATED: {"layers": "blocks"},
+    FLAT: {"probe": "ridge", "pool": "flatten"},
+}
+WITH_OOD = (EXACT, RECIPE)
+PAPER_EPOCHS = {"mlp": 1000, "vgg": 160, "resnet": 164}
+
+
+def curves_of(found: Scan) -> Curves:
+    """Read the curves of a scan from its table."""
+    table: Any = found.frame
+    layers: Any = table[(table["layer_index"] > 0) & table["layer"].notna()]
+    count = int(layers["layer_index"].max())
+    numbers = np.arange(1, count + 1)
+    if "resnet34" in found.run["model"]["name"]:
+        numbers = 2 * numbers - 1  # stem 1, second convolutions 3, 5, …, 33
+
+    def curve(dataset: str, quantity: str) -> np.ndarray:
+        rows = layers[
+            (layers["dataset"] == dataset) & (layers["quantity"] == quantity) & layers["layer_b"].isna()
+        ]
+        rows = rows.sort_values("layer_index")
+        return rows["value"].to_numpy(dtype=float)
+
+    id_key = next(entry["key"] for entry in found.run["data"] if entry["role"] == "id")
+    others = [entry["key"] for entry in found.run["data"] if entry["role"] == "ood"]
+    own = found.run["network_accuracy"]
+    return Curves(
+        numbers=numbers,
+        id=curve(id_key, "probe_accuracy"),
+        ood=np.array([curve(key, "probe_accuracy") for key in others]).reshape(-1, count),
+        ranks={tolerance: curve(id_key, quantity) for tolerance, quantity in RANKS.items()},
+        ood_ranks=np.array([curve(key, "numerical_rank") for key in others]).reshape(-1, count),
+        within=curve(id_key, "within_variance"),
+        between=curve(id_key, "between_variance"),
+        cka=_cka(layers, id_key, [layer["name"] for layer in found.run["layers"]]),
+        own=own["value"] if own else None,
+    )
+
+
+def _cka(layers: Any, dataset: str, names: list[str]) -> np.ndarray:
+    rows = layers[(layers["dataset"] == dataset) & (layers["quantity"] == "cka")]
+    matrix = np.eye(len(names))
+    place = {name: position for position, name in enumerate(names)}
+    for layer, other, value in zip(rows["layer"], rows["layer_b"], rows["value"], strict=True):
+        if layer in place and other in place:
+            matrix[place[layer], place[other]] = matrix[place[other], place[layer]] = value
+    return matrix

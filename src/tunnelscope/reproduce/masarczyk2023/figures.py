@@ -1,0 +1,318 @@
+"""Figures 1 to 9 of the 2023 paper, one function each: what it trains, what it measures, what it judges."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import tunnelscope as ts
+from tunnelscope.reproduce.found import Found
+from tunnelscope.reproduce.masarczyk2023 import claims, statistics
+from tunnelscope.reproduce.masarczyk2023.experiment import (
+    CLASSES,
+    EXACT,
+    FAMILIES,
+    RECIPE,
+    TITLES,
+    Experiment,
+    curves_of,
+)
+from tunnelscope.reproduce.masarczyk2023.plots import (
+    FIRST_STEPS,
+    accuracy_and_rank,
+    change_figure,
+    cka_figure,
+    lines_figure,
+    ood_figure,
+    rank_figure,
+    variance_figure,
+)
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+from tunnelscope.reproduce.verdicts import above, at_most, below
+
+QUIET = (1 / 8, 1 / 2)  # of the training, in which weights change little: epochs 20 to 80 of 160
+UNPOOLED = "not redone: the picture's settings are not known to us, and no number follows from it"
+
+
+def fig1(experiment: Experiment) -> Found:
+    """The split of VGG-19 on CIFAR-10: probe accuracy saturates where the numerical rank falls."""
+    found = Found(experiment.seeds)
+    claims.whole_split(found, experiment, "vgg19")
+    found.figures["fig1"] = accuracy_and_rank({"VGG-19": experiment.curves("vgg19", EXACT)})
+    return found
+
+
+def fig2(experiment: Experiment) -> Found:
+    """The same of an MLP, VGG-19 and ResNet-34."""
+    found = Found(experiment.seeds)
+    for family in FAMILIES:
+        claims.whole_split(found, experiment, family)
+    ranks = [
+        [statistics.last_third(one.ranks["1e-3"]) for one in experiment.curves(family, EXACT)]
+        for family in FAMILIES
+    ]
+    higher = [resnet / max(mlp, vgg) for mlp, vgg, resnet in zip(*ranks, strict=True)]
+    words = "C4 ResNet-34: rank over its last third, over the higher of MLP and VGG-19"
+    found.claim(words, higher, above(1), f"{EXACT}; rank at 1e-3")
+    panels = {TITLES[family]: experiment.curves(family, EXACT) for family in FAMILIES}
+    found.figures["fig2"] = accuracy_and_rank(panels)
+    return found
+
+
+def fig3(experiment: Experiment) -> Found:
+    """Variances within and between classes of VGG-19."""
+    found = Found(experiment.seeds)
+    curves = experiment.curves("vgg19", EXACT)
+    claims.variances(found, "vgg19", EXACT, curves)
+    found.not_comparable("UMAP of the layers", UNPOOLED)
+    found.figures["fig3"] = variance_figure({"VGG-19": curves})
+    return found
+
+
+def fig4(experiment: Experiment) -> Found:
+    """CKA between the layers of the MLP, and how far each layer's representation is from the one before."""
+    found = Found(experiment.seeds)
+    curves = experiment.curves("mlp", EXACT)
+    claims.similarity(found, "mlp", EXACT, curves, experiment.curves("mlp", EXACT, is_trained=False))
+    ratios, moved = [], []
+    for seed, one in zip(experiment.seeds, curves, strict=True):
+        steps = layer_differences(experiment, seed)
+        inside = one.tunnel[1:]
+        is_split = inside.any() and not inside.all()
+        ratios.append(float(steps[inside].mean() / steps[~inside].mean()) if is_split else None)
+        moved.append(steps)
+    words = "C6 MLP: mean L1 difference between neighbouring layers, tunnel over extractor"
+    found.claim(words, ratios, below(1), "test images, each layer scaled to a mean absolute value of 1")
+    found.figures["fig4"] = cka_figure({"MLP": curves})
+    found.figures["fig4-differences"] = lines_figure(
+        {"MLP": [(one.numbers[1:], steps) for one, steps in zip(curves, moved, strict=True)]},
+        "L1 difference from the layer before",
+    )
+    return found
+
+
+def layer_differences(experiment: Experiment, seed: int) -> np.ndarray:
+    """Mean absolute difference between neighbouring layers of the MLP over test images, (layers − 1,)."""
+    network = experiment.trained("mlp", seed).network()
+    test = ts.load_data(experiment.lab.source("cifar10"), max_samples=experiment.scale.rows, seed=seed).test
+    features = list(ts.record(network, test, layers="convs").values())
+    scaled = [one / one.abs().mean() for one in features]
+    return np.array([float((after - before).abs().mean()) for before, after in pairwise(scaled)])
+
+
+def fig5(experiment: Experiment) -> Found:
+    """Weights of VGG-19 over training, and what becomes of it when its tunnel is set back."""
+    found = Found(experiment.seeds)
+    changes: dict[str, list[float | None]] = {"weight_change_rms": [], "weight_change_relative": []}
+    frames = []
+    for seed, one in zip(experiment.seeds, experiment.curves("vgg19", EXACT), strict=True):
+        table: Any = history(experiment, seed).frame
+        moved = table[table["quantity"].isin(list(changes))].copy()
+        moved["place"] = moved["layer"].map(
+            {name: place for place, name in enumerate(moved["layer"].unique(), 1)}
+        )
+        for quantity, values in changes.items():
+            values.append(quiet_ratio(moved[moved["quantity"] == quantity], one))
+        frames.append(moved[moved["quantity"] == "weight_change_rms"])
+    for quantity, told in (
+        ("weight_change_rms", "root mean square of the change"),
+        ("weight_change_relative", "change over the norm"),
+    ):
+        words = "C7 VGG-19: change of weights from 1/8 to 1/2 of the training, tunnel over extractor"
+        found.claim(words, changes[quantity], below(1), told)
+    resets(found, experiment)
+    found.figures["fig5"] = change_figure(frames)
+    return found
+
+
+def quiet_ratio(moved: Any, curves: Curves) -> float | None:
+    """Mean change of the tunnel's layers over that of the extractor's, while the first rate lasts."""
+    steps = moved["run"].str.removeprefix("step-").astype(int)
+    share = steps / steps.max()
+    quiet = moved[(share > QUIET[0]) & (share <= QUIET[1])]
+    inside = quiet["place"] > curves.start()
+    inside_mean, outside_mean = quiet["value"][inside].mean(), quiet["value"][~inside].mean()
+    return float(inside_mean / outside_mean) if outside_mean and not math.isnan(inside_mean) else None
+
+
+def resets(found: Found, experiment: Experiment) -> None:
+    """C8: without what it has learnt, the tunnel destroys accuracy; beside two controls."""
+    lost: dict[str, list[float | None]] = {}
+    source = experiment.lab.source("cifar10")
+    for seed in experiment.seeds:
+        trained = experiment.trained("vgg19", seed)
+        settings = {
+            "layers": "convs",
+            "id": source,
+            "probe": experiment.scale.probe,
+            "seed": seed,
+            "max_samples": experiment.scale.rows,
+        }
+        try:
+            done = experiment.lab.reset(trained, draws=experiment.scale.resets, **settings)
+        except ts.RequestError:  # a network without a tunnel has none to set back
+            continue
+        told = done.conditions
+        own = told["trained"]["network_accuracy"]["value"]
+        drawn = [one for name, one in told.items() if name.startswith("drawn")]
+        probe = told["trained"]["last_layer"]["cifar10"]["accuracy"]
+        for reading, value in {
+            "initial weights, own head": told["reset"]["network_accuracy"]["value"] - own,
+            "drawn anew, own head (control)": float(
+                np.mean([one["network_accuracy"]["value"] for one in drawn])
+            )
+            - own,
+            "initial weights, fresh probe on the last layer (control)": told["reset"]["last_layer"][
+                "cifar10"
+            ]["accuracy"]
+            - probe,
+        }.items():
+            lost.setdefault(reading, []).append(100 * value)
+    words = "C8 VGG-19: accuracy after the tunnel's reset less before, points"
+    for reading, values in lost.items():
+        found.claim(words, values, below(-20), reading)
+    if not lost:
+        found.not_comparable(words, "no network trained here has a tunnel to set back")
+
+
+def history(experiment: Experiment, seed: int) -> Any:
+    """Scan the checkpoints of VGG-19 by ridge probes."""
+    trained = experiment.trained("vgg19", seed)
+    rows = experiment.scale.flat_rows or experiment.scale.rows
+    source = experiment.lab.source("cifar10")
+    return experiment.lab.history(
+        trained, id=source, layers="convs", probe="ridge", seed=seed, max_samples=rows
+    )
+
+
+def fig6(experiment: Experiment) -> Found:
+    """Numerical rank of VGG-19's layers over training: it collapses in the first 75 steps and stays low."""
+    found = Found(experiment.seeds)
+    early, later, untrained = [], [], []
+    tables = []
+    for seed in experiment.seeds:
+        ranks = rank_history(history(experiment, seed).frame)  # steps × layers
+        deep = ranks.iloc[:, -max(1, ranks.shape[1] // 3) :].median(axis=1)
+        step = max(step for step in deep.index if step <= FIRST_STEPS)
+        early.append(float(deep[step]))
+        later.append(float(deep[deep.index >= step].max() / deep[step]))
+        untrained.append(float(deep[step] / deep.loc[0]))
+        tables.append(ranks)
+    classes = CLASSES["cifar10"]
+    reading = "rank at 1e-3 of pooled convolution outputs, median over the last third of the layers"
+    found.claim(
+        f"C9 VGG-19: rank after {FIRST_STEPS} steps, at most three times the classes",
+        early,
+        at_most(3 * classes),
+        reading,
+        "collapsed by step 75, second-hand",
+    )
+    found.claim(
+        f"C9 VGG-19: largest later rank over that after {FIRST_STEPS} steps", later, at_most(2), reading
+    )
+    found.claim(
+        f"C9 VGG-19: rank after {FIRST_STEPS} steps over that of the untrained network",
+        untrained,
+        below(1),
+        f"{reading}; against step 0",
+    )
+    found.figures["fig6"] = rank_figure(tables)
+    return found
+
+
+def rank_history(table: Any) -> pd.DataFrame:
+    """Return the rank by step (rows, ascending) and layer's number (columns)."""
+    rows = table[
+        (table["quantity"] == "numerical_rank") & (table["layer_index"] > 0) & (table["role"] == "id")
+    ]
+    rows = rows.assign(step=rows["run"].str.removeprefix("step-").astype(int))
+    return rows.pivot_table(index="step", columns="layer_index", values="value").sort_index()
+
+
+def fig7(experiment: Experiment) -> Found:
+    """Ten classes of CIFAR-100 seen by networks of CIFAR-10: the tunnel loses them, as the rank falls."""
+    found = Found(experiment.seeds)
+    for family in FAMILIES:
+        for reading in (EXACT, RECIPE):
+            claims.ood(found, family, reading, experiment.curves(family, reading))
+    panels = {TITLES[family]: experiment.curves(family, EXACT) for family in FAMILIES}
+    found.figures["fig7"] = ood_figure(panels)
+    return found
+
+
+def fig8(experiment: Experiment) -> Found:
+    """VGG-19 trained on more and more classes of CIFAR-100, seen on CIFAR-10."""
+    found = Found(experiment.seeds)
+    counts = experiment.scale.classes["cifar100"]
+    curves = {count: by_classes(experiment, "vgg19", "cifar100", count) for count in counts}
+    doublings = [math.log2(count) for count in counts]
+    peaks = [
+        [statistics.peak(curves[count][place]) for count in counts] for place in range(len(experiment.seeds))
+    ]
+    starts = [[curves[count][place].start() for count in counts] for place in range(len(experiment.seeds))]
+    found.claim(
+        "C17 VGG-19: layers by which the best layer for CIFAR-10 moves per doubling of the classes",
+        [statistics.slope(doublings, one) for one in peaks],
+        above(0),
+        EXACT,
+    )
+    found.claim(
+        "C15 VGG-19: layers by which the tunnel's start moves per doubling of the classes",
+        [statistics.slope(doublings, one) for one in starts],
+        above(0),
+        EXACT,
+    )
+    for count in counts:
+        found.cell(
+            f"VGG-19 on {count} classes of CIFAR-100: best layer for CIFAR-10",
+            [statistics.peak(one) for one in curves[count]],
+            EXACT,
+        )
+    found.figures["fig8"] = ood_figure({f"{count} classes": curves[count] for count in counts})
+    return found
+
+
+def by_classes(experiment: Experiment, family: str, data: str, count: int) -> list[Curves]:
+    """Train on classes drawn for each seed, at as many gradient steps as on all; scan on both CIFARs."""
+    other = experiment.lab.source("cifar100" if data == "cifar10" else "cifar10")
+    found = []
+    for seed in experiment.seeds:
+        is_all = count == CLASSES[data]
+        query = "" if is_all else f"classes=random:{count}&draw={seed + 1}"
+        trained = experiment.trained(family, seed, data=data, query=query, longer=CLASSES[data] / count)
+        ood = [other] if family == "vgg19" and data == "cifar100" else []
+        id = experiment.lab.source(data, query)
+        found.append(curves_of(experiment.scan(trained, seed, id, ood)))
+    return found
+
+
+def fig9(experiment: Experiment) -> Found:
+    """MLPs of several depths: the extractor keeps its length, the tunnel takes the rest."""
+    found = Found(experiment.seeds)
+    curves: dict[int, list[Curves]] = {}
+    for depth in experiment.scale.depths:
+        curves[depth] = []
+        for seed in experiment.seeds:
+            trained = experiment.trained("mlp", seed, depth=depth)
+            curves[depth].append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
+    for share in (0.95, 0.98):
+        reading = f"{EXACT}; {share:.0%} of the last probe"
+        starts = [
+            [curves[depth][place].start(share) for depth in curves] for place in range(len(experiment.seeds))
+        ]
+        found.claim(
+            "C13 MLP: largest less smallest start over the depths, layers",
+            [max(one) - min(one) for one in starts],
+            at_most(1),
+            reading,
+        )
+        for depth in curves:
+            found.cell(
+                f"MLP of {depth} layers: layer after which the tunnel starts",
+                [one.start(share) for one in curves[depth]],
+                reading,
+            )
+    found.figures["fig9"] = accuracy_and_rank({f"{depth} layers": curves[depth] for depth in curves})
+    return found

@@ -1,0 +1,112 @@
+"""The paper's figures in long form: what `reproduce/drawing.py` draws, from curves over layers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tunnelscope.reproduce.found import Figure
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+
+LAYER = "layer"
+FIRST_STEPS = 75  # of which the paper tells the rank one by one
+Panels = Mapping[str, Sequence[Curves]]
+
+
+def accuracy_and_rank(panels: Panels) -> Figure:
+    """ID accuracy and numerical rank (as a share of its largest) by layer."""
+    rows = []
+    for panel, curves in panels.items():
+        for name, values in (
+            ("ID accuracy", [100 * one.id for one in curves]),
+            (
+                "rank (1e-3), % of its largest",
+                [100 * one.ranks["1e-3"] / one.ranks["1e-3"].max() for one in curves],
+            ),
+        ):
+            rows += series(panel, name, curves[0].numbers, values)
+    return Figure(pd.DataFrame(rows), LAYER, "%")
+
+
+def ood_figure(panels: Panels) -> Figure:
+    """ID and mean OOD accuracy, and rank as a share of its largest, by layer."""
+    rows = []
+    for panel, curves in panels.items():
+        rows += series(panel, "ID accuracy", curves[0].numbers, [100 * one.id for one in curves])
+        rows += series(
+            panel, "OOD accuracy", curves[0].numbers, [100 * one.ood.mean(axis=0) for one in curves]
+        )
+        ranks = [100 * one.ranks["1e-3"] / one.ranks["1e-3"].max() for one in curves]
+        rows += series(panel, "rank (1e-3), % of its largest", curves[0].numbers, ranks)
+    return Figure(pd.DataFrame(rows), LAYER, "%")
+
+
+def variance_figure(panels: Panels) -> Figure:
+    """Variances within and between classes and their ratio by layer, logarithmic."""
+    rows = []
+    for panel, curves in panels.items():
+        for name, values in (
+            ("intra-class", [one.within for one in curves]),
+            ("inter-class", [one.between for one in curves]),
+            ("intra over inter", [one.within / one.between for one in curves]),
+        ):
+            rows += series(panel, name, curves[0].numbers, values)
+    return Figure(pd.DataFrame(rows), LAYER, "variance", log=True)
+
+
+def lines_figure(panels: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], y: str) -> Figure:
+    """One line a panel, a mean over seeds."""
+    rows = []
+    for panel, curves in panels.items():
+        rows += series(panel, y, curves[0][0], [values for _, values in curves])
+    return Figure(pd.DataFrame(rows), LAYER, y)
+
+
+def series(panel: str, name: str, x: np.ndarray, values: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """Rows of a line: the mean over seeds, and the least and largest."""
+    stacked = np.stack(values)
+    return [
+        {
+            "panel": panel,
+            "series": name,
+            "x": float(place),
+            "y": float(stacked[:, column].mean()),
+            "low": float(stacked[:, column].min()),
+            "high": float(stacked[:, column].max()),
+        }
+        for column, place in enumerate(x)
+    ]
+
+
+def cka_figure(panels: Panels) -> Figure:
+    """CKA of all pairs of layers, a mean over seeds."""
+    rows = []
+    for panel, curves in panels.items():
+        mean = np.mean([one.cka for one in curves], axis=0)
+        numbers = curves[0].numbers.tolist()
+        for place, number in enumerate(numbers):
+            for other, second in enumerate(numbers):
+                rows.append({"panel": panel, "x": number, "y": second, "value": float(mean[place, other])})
+    return Figure(pd.DataFrame(rows), LAYER, LAYER, kind="heat")
+
+
+def change_figure(frames: Sequence[pd.DataFrame]) -> Figure:
+    """Change of each layer's weights between checkpoints, a mean over seeds."""
+    table: Any = pd.concat(frames)
+    table = table.assign(x=table["run"].str.removeprefix("step-").astype(int))
+    table = table[(table["x"] > FIRST_STEPS) & (table["value"] > 0)]
+    mean = table.groupby(["x", "place"], as_index=False)["value"].mean()
+    frame = mean.rename(columns={"place": "y"}).assign(panel="VGG-19, RMS change since the checkpoint before")
+    return Figure(frame, "step", LAYER, kind="heat", log=True)
+
+
+def rank_figure(tables: Sequence[pd.DataFrame]) -> Figure:
+    """Rank by step and layer, a mean over seeds."""
+    mean: Any = pd.concat(tables).groupby(level=0).mean()
+    long = (
+        mean.reset_index()
+        .melt(id_vars="step", var_name="y", value_name="value")
+        .rename(columns={"step": "x"})
+    )
+    return Figure(long.assign(panel="VGG-19, numerical rank (1e-3)"), "step", LAYER, kind="heat", log=True)

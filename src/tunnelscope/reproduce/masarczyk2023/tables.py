@@ -1,0 +1,161 @@
+"""Tables 1 to 3 of the 2023 paper: where the tunnel starts by network, data, width, classes and images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.masarczyk2023 import statistics
+from tunnelscope.reproduce.masarczyk2023.experiment import (
+    CLASSES,
+    EXACT,
+    FAMILIES,
+    NAMES,
+    RECIPE,
+    TITLES,
+    Experiment,
+    curves_of,
+)
+from tunnelscope.reproduce.masarczyk2023.figures import by_classes
+from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, series
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+from tunnelscope.reproduce.verdicts import above, at_least, below, no_effect, within
+
+STARTS = "layer after which the tunnel starts"
+CINIC = "CINIC-10 is not at hand: no copy of it could be had"
+
+
+def table1(experiment: Experiment) -> Found:
+    """Where the tunnel starts, three networks on CIFAR-10 and CIFAR-100."""
+    found = Found(experiment.seeds)
+    panels: dict[str, Sequence[Curves]] = {}
+    for family in FAMILIES:
+        for data in CLASSES:
+            title = f"{TITLES[family]} on {NAMES[data]}"
+            for reading in (EXACT, RECIPE):
+                curves = experiment.curves(family, reading, data=data)
+                found.claim(
+                    f"C1 {title}: layers of the tunnel",
+                    [float(one.tunnel.sum()) for one in curves],
+                    at_least(2),
+                    reading,
+                )
+                for share in (0.95, 0.98):
+                    rule = f"{reading}; {share:.0%} of the last probe"
+                    found.cell(
+                        f"{title}: layer after which the tunnel starts",
+                        [one.start(share) for one in curves],
+                        rule,
+                    )
+            panels[title] = experiment.curves(family, EXACT, data=data)
+        found.not_comparable(f"{TITLES[family]} on CINIC-10: layer after which the tunnel starts", CINIC)
+    found.figures["table1"] = accuracy_and_rank(panels)
+    return found
+
+
+def table2(experiment: Experiment) -> Found:
+    """Wider networks have longer tunnels, save for ResNet-34."""
+    found = Found(experiment.seeds)
+    rows = []
+    for family in FAMILIES:
+        curves = {width: by_width(experiment, family, width) for width in experiment.scale.widths}
+        doublings = [math.log2(width) for width in curves]
+        for share in (0.95, 0.98):
+            rule = f"{EXACT}; {share:.0%} of the last probe"
+            starts = [
+                [curves[width][place].start(share) for width in curves]
+                for place in range(len(experiment.seeds))
+            ]
+            slopes = [statistics.slope(doublings, one) for one in starts]
+            words = f"C14 {TITLES[family]}: layers by which the start moves per doubling of the width"
+            found.claim(words, slopes, no_effect() if family == "resnet34" else below(0), rule)
+            for width in curves:
+                words = f"{TITLES[family]}, {width:g} of the paper's width: {STARTS}"
+                found.cell(words, [one.start(share) for one in curves[width]], rule)
+        rows += start_series(TITLES[family], list(curves), list(curves.values()))
+    found.figures["table2"] = Figure(pd.DataFrame(rows), "width, times the paper's", "start, layer")
+    return found
+
+
+def by_width(experiment: Experiment, family: str, width: float) -> list[Curves]:
+    """Networks of one width on CIFAR-10."""
+    if width == experiment.scale.width[family]:
+        return experiment.curves(family, EXACT)
+    found = []
+    for seed in experiment.seeds:
+        trained = experiment.trained(family, seed, width=width)
+        found.append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
+    return found
+
+
+def table3(experiment: Experiment) -> Found:
+    """More classes make the tunnel shorter; more images of the same classes do not."""
+    found = Found(experiment.seeds)
+    rows = []
+    for family in ("vgg19", "resnet34"):
+        sweeps = experiment.scale.classes if family == "vgg19" else experiment.scale.resnet_classes
+        for data, counts in sweeps.items():
+            curves = {count: by_classes(experiment, family, data, count) for count in counts}
+            doublings = [math.log2(count) for count in counts]
+            title = f"{TITLES[family]} on {NAMES[data]}"
+            starts = [
+                [curves[count][place].start() for count in counts] for place in range(len(experiment.seeds))
+            ]
+            slopes = [statistics.slope(doublings, one) for one in starts]
+            found.claim(
+                f"C15 {title}: layers by which the start moves per doubling of the classes",
+                slopes,
+                above(0),
+                EXACT,
+            )
+            for count in counts:
+                words = f"{TITLES[family]} on {count} classes of {NAMES[data]}: {STARTS}"
+                found.cell(words, [one.start() for one in curves[count]], EXACT)
+            rows += start_series(title, list(counts), list(curves.values()))
+        found.not_comparable(f"C16 {TITLES[family]}: start on CINIC-10 less that on CIFAR-10", CINIC)
+    images(found, experiment)
+    found.figures["table3"] = Figure(pd.DataFrame(rows), "classes", "start, layer")
+    return found
+
+
+def images(found: Found, experiment: Experiment) -> None:
+    """C16: VGG-19 on shares of CIFAR-10's training images, at equally many gradient steps."""
+    all_rows = experiment.scale.images or experiment.lab.rows_of("cifar10")
+    curves = {share: by_images(experiment, share, all_rows) for share in experiment.scale.shares}
+    whole = curves[max(curves)]
+    for share, less in curves.items():
+        words = f"VGG-19 on {share:.0%} of the images: layer after which the tunnel starts"
+        found.cell(words, [one.start() for one in less], EXACT)
+        if less is whole:
+            continue
+        moved = [float(one.start() - other.start()) for one, other in zip(less, whole, strict=True)]
+        found.claim(
+            f"C16 VGG-19: start on {share:.0%} of CIFAR-10's images less that on all",
+            moved,
+            within(-1, 1),
+            EXACT,
+        )
+
+
+def by_images(experiment: Experiment, share: float, all_rows: int) -> list[Curves]:
+    """VGG-19 on a share of the training images, probed on the whole set."""
+    found = []
+    for seed in experiment.seeds:
+        query = "" if share == 1 else f"max_samples={round(share * all_rows)}"
+        trained = experiment.trained("vgg19", seed, query=query, longer=1 / share)
+        found.append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
+    return found
+
+
+def start_series(
+    panel: str, x: Sequence[float], curves: Sequence[Sequence[Curves]]
+) -> list[dict[str, object]]:
+    """Rows of a line of starts over what was varied."""
+    rows = []
+    for share in (0.95, 0.98):
+        seeds = range(len(curves[0]))
+        values = [np.array([of_one[seed].start(share) for of_one in curves], dtype=float) for seed in seeds]
+        rows += series(panel, f"{share:.0%} of the last probe", np.asarray(x, dtype=float), values)
+    return rows

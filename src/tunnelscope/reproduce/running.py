@@ -1,0 +1,102 @@
+"""Redo items at a scale: each is run, its rows put into the ledger, its figure drawn."""
+
+import datetime
+import importlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tunnelscope.errors import RequestError
+from tunnelscope.files import check_writable
+from tunnelscope.recording import StageProgress
+from tunnelscope.reproduce.drawing import draw
+from tunnelscope.reproduce.found import Found
+from tunnelscope.reproduce.items import ITEMS, Item
+from tunnelscope.reproduce.lab import Lab
+from tunnelscope.reproduce.ledger import FULL_ROWS, Row, put, results_path
+from tunnelscope.reproduce.masarczyk2023.experiment import Experiment
+from tunnelscope.reproduce.masarczyk2023.scales import Scale, scale_named
+from tunnelscope.store import default_folder
+from tunnelscope.summary import processor_name
+
+
+def reproduce(
+    items: Sequence[Item],
+    scale: str,
+    *,
+    data: str | Path,
+    out: str | Path | None = None,
+    results: Path | None = None,
+    progress: StageProgress | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Redo items of the papers and return their rows, which also go into the ledger (smoke rows do not).
+
+    What is trained and scanned is kept in the store's folder and shared between items, so the same call goes
+    on after an interruption.
+
+    Args:
+        items: of `chosen_items`; those that wait are passed over.
+        scale: smoke, small or paper.
+        data: folder that holds `cifar10` and `cifar100`.
+        out: folder for each item's figures and their tables.
+        results: table the rows go into; by default that of the package, or of the user where it is read-only.
+
+    Raises:
+        RequestError: data that are missing, and as `ts.train` and `ts.scan`.
+    """
+    sizes, say = scale_named(scale), announce or (lambda line: None)
+    live = [item for item in items if item.function]
+    if not live:
+        raise RequestError(
+            f"{', '.join(item.name for item in items)}: nothing of it can be redone yet; it waits"
+        )
+    if out is not None:
+        check_writable(Path(out))
+    lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
+    rows: list[Row] = []
+    for number, item in enumerate(live, start=1):
+        say(f"item {number} of {len(live)}: {item.name}, {item.title}")
+        found = function_of(item)(Experiment(lab, sizes))
+        done = finished(item, found, sizes, lab)
+        if out is not None:
+            for name, figure in found.figures.items():
+                draw(figure, Path(out) / f"{item.paper}-{name}")
+        if sizes.name != "smoke":
+            put(done, results or results_path(), list(ITEMS))
+        rows += done
+    return rows
+
+
+def function_of(item: Item) -> Callable[[Experiment], Found]:
+    """Return what redoes an item."""
+    assert item.function is not None
+    module, _, name = item.function.partition(":")
+    return getattr(importlib.import_module(f"tunnelscope.reproduce.{item.paper}.{module}"), name)
+
+
+def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
+    """Complete an item's rows with what is the same in all of them."""
+    name, changed = scale.name, scale.changed
+    if name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
+        name = f"paper-{there // 1000}k"
+        changed = f"{there:,} training images of {FULL_ROWS:,}: the verdict is directional"
+    command = shlex.join(["tunnelscope", "reproduce", item.name, "--scale", scale.name])
+    about = {
+        "item": item.name,
+        "scale": name,
+        "hardware": hardware(),
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+    }
+    return [replace(row, **about, note="; ".join(filter(None, [row.note, changed]))) for row in found.rows]
+
+
+def hardware() -> str:
+    """The GPU, or the processor and how many threads are used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{processor_name()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,104 @@
+"""Whether a claim holds: a statistic of each seed, its interval over seeds, and the test it has to pass."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+AGREES, DISAGREES, NOT_COMPARABLE, WAITS = "agrees", "disagrees", "not comparable", "waits"
+VERDICTS = (AGREES, DISAGREES, NOT_COMPARABLE, WAITS)
+
+
+@dataclass(frozen=True)
+class Test:
+    """What a statistic has to be for a claim to hold.
+
+    Attributes:
+        words: as in the ledger, such as "at least 3".
+        least, most: the statistic lies between these, both included.
+        covers: this value lies in the interval of the statistic (a claim of no effect), and nothing else is
+            asked.
+    """
+
+    words: str
+    least: float = -math.inf
+    most: float = math.inf
+    covers: float | None = None
+
+
+def at_least(bound: float) -> Test:
+    """The statistic is this or more."""
+    return Test(f"≥ {bound:g}", least=bound)
+
+
+def at_most(bound: float) -> Test:
+    """The statistic is this or less."""
+    return Test(f"≤ {bound:g}", most=bound)
+
+
+def above(bound: float) -> Test:
+    """The statistic is more than this."""
+    return Test(f"> {bound:g}", least=math.nextafter(bound, math.inf))
+
+
+def below(bound: float) -> Test:
+    """The statistic is less than this."""
+    return Test(f"< {bound:g}", most=math.nextafter(bound, -math.inf))
+
+
+def within(least: float, most: float) -> Test:
+    """The statistic lies between two bounds, both included."""
+    return Test(f"{least:g} to {most:g}", least, most)
+
+
+def no_effect(value: float = 0.0) -> Test:
+    """The statistic's interval holds a value; of one seed alone nothing can be said."""
+    return Test(f"interval holds {value:g}", covers=value)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of a statistic over seeds with its 95 % interval; None where there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def over_seeds(values: Sequence[float | None]) -> Estimate:
+    """Return the mean over seeds and Student's 95 % interval of it; no interval of one seed.
+
+    Args:
+        values: the statistic of each seed; what is None or not finite is left out.
+    """
+    usable = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=float)
+    if not len(usable):
+        return Estimate(None)
+    mean = float(usable.mean())
+    if len(usable) < 2:
+        return Estimate(mean)
+    error = float(usable.std(ddof=1)) / math.sqrt(len(usable))
+    reach = float(stats.t.ppf(0.975, len(usable) - 1)) * error
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def judge(estimate: Estimate, test: Test) -> tuple[str, bool | None]:
+    """Return the verdict on a claim, and whether the whole interval says so (None without an interval).
+
+    A statistic that could not be computed is not comparable.
+    """
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None:
+        return NOT_COMPARABLE, None
+    if test.covers is not None:
+        if low is None or high is None:
+            return NOT_COMPARABLE, None
+        return (AGREES if low <= test.covers <= high else DISAGREES), None
+    holds = test.least <= value <= test.most
+    if low is None or high is None:
+        return (AGREES if holds else DISAGREES), None
+    if holds:
+        return AGREES, test.least <= low and high <= test.most
+    return DISAGREES, high < test.least or low > test.most

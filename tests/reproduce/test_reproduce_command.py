@@ -1,0 +1,36 @@
+"""`tunnelscope reproduce`: the ledger, and what it says to bad input."""
+
+from tunnelscope.reproduce.ledger import COLUMNS
+
+CONTRACT = ["item", "claim", "published", "ours", "low", "high", "reading", "scale", "verdict", "seeds", "hardware", "date", "command"]
+
+
+def test_the_ledger_has_every_item(tunnelscope) -> None:
+    done = tunnelscope("reproduce", "--json")
+    assert done.code == 0
+    rows = done.json["rows"]
+    assert set(CONTRACT) <= set(COLUMNS)
+    assert all(list(row) == list(COLUMNS) for row in rows)
+    items = {row["item"] for row in rows}
+    assert {"masarczyk2023/fig10", "masarczyk2023/table4", "harun2024/fig25", "harun2024/table13"} <= items
+    assert {row["verdict"] for row in rows if row["item"].startswith("harun2024/")} == {"waits"}
+
+
+def test_the_ledger_as_a_table(tunnelscope) -> None:
+    done = tunnelscope("reproduce")
+    assert done.code == 0
+    assert "harun2024/table13" in done.out
+    assert "waits" in done.err
+
+
+def test_bad_input(tunnelscope, tmp_path) -> None:
+    for arguments, said in (
+        (["masarczyk2023/fig11"], "nearest: masarczyk2023/fig1"),
+        (["masarczyk2023/fig1", "--scale", "smal"], "nearest: small"),
+        (["masarczyk2023/fig1", "--scale", "smoke", "--data", tmp_path], "uoft-cs/cifar10"),
+        (["harun2024/fig1", "--scale", "smoke", "--data", tmp_path], "waits"),
+    ):
+        done = tunnelscope("reproduce", *arguments)
+        assert done.code == 2
+        assert said in done.err
+        assert done.out == ""

@@ -1,0 +1,83 @@
+"""Verdicts follow from the statistic's seeds alone: the mean decides, its interval says how surely."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tunnelscope.reproduce.verdicts import (
+    AGREES,
+    DISAGREES,
+    NOT_COMPARABLE,
+    Estimate,
+    above,
+    at_least,
+    at_most,
+    below,
+    judge,
+    no_effect,
+    over_seeds,
+    within,
+)
+
+numbers = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(numbers, min_size=2, max_size=10))
+def test_the_interval_is_students(values: list[float]) -> None:
+    found = over_seeds(values)
+    error = stats.sem(values)
+    if error == 0:
+        assert found.low == found.value == found.high
+        return
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9, abs=1e-6)
+
+
+def test_one_seed_has_no_interval_and_what_is_undefined_is_left_out() -> None:
+    assert over_seeds([3.0]) == Estimate(3.0)
+    assert over_seeds([3.0, None, math.nan]) == Estimate(3.0)
+    assert over_seeds([None, math.inf]) == Estimate(None)
+    assert over_seeds([]) == Estimate(None)
+
+
+@given(numbers, st.floats(0, 1e3), numbers, numbers)
+def test_a_mean_in_the_region_agrees_and_is_sure_only_with_its_whole_interval(
+    mean: float, reach: float, one: float, other: float
+) -> None:
+    least, most = sorted((one, other))
+    low, high = mean - reach, mean + reach
+    verdict, sure = judge(Estimate(mean, low, high), within(least, most))
+    assert (verdict == AGREES) == (least <= mean <= most)
+    if verdict == AGREES:
+        assert sure == (least <= low and high <= most)
+    else:
+        assert verdict == DISAGREES
+        assert sure == (high < least or low > most)
+
+
+@pytest.mark.parametrize(
+    ("test", "on_the_bound"),
+    [
+        (at_least(2), AGREES),
+        (at_most(2), AGREES),
+        (above(2), DISAGREES),
+        (below(2), DISAGREES),
+        (within(2, 3), AGREES),
+    ],
+)
+def test_bounds(test, on_the_bound: str) -> None:
+    assert judge(Estimate(2.0), test) == (on_the_bound, None)
+
+
+def test_no_effect_asks_for_an_interval_around_nothing() -> None:
+    assert judge(Estimate(0.5, -1.0, 2.0), no_effect())[0] == AGREES
+    assert judge(Estimate(0.5, 0.1, 0.9), no_effect())[0] == DISAGREES
+    assert judge(Estimate(0.0), no_effect()) == (NOT_COMPARABLE, None)
+
+
+def test_what_could_not_be_computed_is_not_comparable() -> None:
+    assert judge(Estimate(None), at_least(0)) == (NOT_COMPARABLE, None)
