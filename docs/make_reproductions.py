@@ -25,8 +25,8 @@ Networks* (NeurIPS 2023, arXiv:2305.19753). Its full text was not at hand when t
 *published* holds what readers of the paper and replications report, and tests of claims that are not known
 to us are ours.""",
 }
-READING = """A row of the ledger is a claim under one reading: a probe, a threshold, a place where the network is
-read. *Surely* counts the readings whose whole 95 % interval over seeds is on the verdict's side. The whole
+READING = """A row of the ledger is a claim under one reading: a probe, a threshold, a place where the network
+is read. *Surely* counts the readings whose whole 95 % interval over seeds is on the verdict's side. The whole
 ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
 
@@ -81,7 +81,8 @@ def findings(rows: Sequence[Row]) -> str:
             share = f"{len(yes)} of {len(yes) + len(no)}"
             lines.append(f"- **depends on the reading** ({share} agree): {claim}")
         elif yes or no:
-            count = f" (all {len(own)} readings)" if len(own) > 1 else ""
+            judged = len(yes) + len(no)
+            count = f" (all {judged} readings)" if judged > 1 else ""
             lines.append(f"- **{'holds' if yes else 'does not hold'}**{count}: {claim}")
         else:
             lines.append(f"- **not comparable**: {claim} ({own[0].note})")

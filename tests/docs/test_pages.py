@@ -42,7 +42,7 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 }
 REAL_SETS = {f"data/{name}" for name in ("cifar10", "cifar100", "gtsrb", "caltech101", "clothing", "text")}
-REAL_SETS |= {"data/weights"}
+REAL_SETS |= {"data/weights", "data/harun2024"}
 
 
 @pytest.fixture(scope="session")

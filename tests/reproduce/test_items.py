@@ -1,7 +1,6 @@
 """Every item of the 2023 paper runs at smoke scale on real images and shares its networks."""
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,22 @@ def kept_results():
     return PACKAGED.read_bytes() if PACKAGED.exists() else None
 
 
-@pytest.mark.parametrize("item", MASARCZYK, ids=lambda item: item.short)
+LONG = (
+    "fig2",
+    "fig7",
+    "fig8",
+    "fig10",
+    "table1",
+    "table2",
+    "table3",
+    "appendix-no-skip",
+)  # in `make test-all`
+ALL = [
+    pytest.param(item, marks=[pytest.mark.slow] * (item.short in LONG), id=item.short) for item in MASARCZYK
+]
+
+
+@pytest.mark.parametrize("item", ALL)
 def test_an_item_runs_at_smoke_scale(real_data: Path, tmp_path: Path, kept_results, item) -> None:
     rows = reproduce([item], "smoke", data=real_data, out=tmp_path / "figures")
     assert rows
@@ -89,7 +103,6 @@ def test_swapped_parts_are_those_of_their_tasks(real_data: Path) -> None:
     assert not torch.equal(first["features.40.weight"], second["features.40.weight"])
     whole = run.swapped(1, 1, 1, cut)
     assert run.accuracy(whole, 1) == own_accuracy(run.networks[1], run.sources[1])
-    assert run.accuracy(whole, 1) == pytest.approx(run.trained[1].accuracy, abs=0.2)  # on fewer test images
 
 
 def test_an_extractor_alone_keeps_its_maps(real_data: Path) -> None:
@@ -121,7 +134,8 @@ def test_more_than_two_tasks(real_data: Path) -> None:
     run = Continual(experiment(real_data), 0, DEPTHS[5], tasks=("0-2", "3-5", "6-9"))
     told = [run.accuracy(run.swapped(task, task, task, "features.2"), task) for task in range(3)]
     assert len(run.trained) == 3
-    assert all(0 <= accuracy <= 1 for accuracy in told)
+    for task, accuracy in enumerate(told):  # a network with its own parts is the network as it was trained
+        assert accuracy == own_accuracy(run.networks[task], run.sources[task])
 
 
 def test_names() -> None:
@@ -143,5 +157,4 @@ def test_scales_are_as_they_are_settled() -> None:
     assert small.draws >= 5
     assert not paper.changed
     assert small.changed
-    assert dataclasses.fields(small)
     assert np.isclose(sorted(small.shares), [0.1, 0.25, 0.5, 1]).all()

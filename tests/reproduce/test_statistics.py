@@ -77,3 +77,6 @@ def test_blocks_of_cka() -> None:
     np.fill_diagonal(cka, 1)
     assert statistics.block_means(cka, inside) == pytest.approx((0.9, 0.2))
     assert statistics.block_means(cka, np.arange(10) >= 9)[0] is None
+    near = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
+    assert statistics.block_means(near, np.full(3, True))[0] == pytest.approx(0.6)
+    assert statistics.block_means(near, np.full(3, True), 1)[0] == pytest.approx(0.85)

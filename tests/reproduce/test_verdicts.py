@@ -74,9 +74,10 @@ def test_bounds(test, on_the_bound: str) -> None:
 
 
 def test_no_effect_asks_for_an_interval_around_nothing() -> None:
-    assert judge(Estimate(0.5, -1.0, 2.0), no_effect())[0] == AGREES
-    assert judge(Estimate(0.5, 0.1, 0.9), no_effect())[0] == DISAGREES
-    assert judge(Estimate(0.0), no_effect()) == (NOT_COMPARABLE, None)
+    assert judge(Estimate(0.5, -0.1, 0.9), no_effect(1)) == (AGREES, True)
+    assert judge(Estimate(0.5, -1.0, 2.0), no_effect(1)) == (AGREES, False)  # wide: it holds everything
+    assert judge(Estimate(0.5, 0.1, 0.9), no_effect(1)) == (DISAGREES, True)
+    assert judge(Estimate(0.0), no_effect(1)) == (NOT_COMPARABLE, None)
 
 
 def test_what_could_not_be_computed_is_not_comparable() -> None:

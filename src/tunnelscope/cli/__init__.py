@@ -10,6 +10,7 @@ from tunnelscope import __version__
 from tunnelscope.cli.cache import cache
 from tunnelscope.cli.compare import compare
 from tunnelscope.cli.demo import demo
+from tunnelscope.cli.effects import effects
 from tunnelscope.cli.layers import layers
 from tunnelscope.cli.probe import probe
 from tunnelscope.cli.record import record
@@ -46,6 +47,7 @@ for command in (
     compare,
     reset,
     linearise,
+    effects,
     reproduce,
     demo,
     cache,

@@ -70,7 +70,8 @@ def _exact_bytes(rows: int, width: int, classes: int) -> float:
     has_basis = small <= WIDEST_ROTATION
     coordinates = small if has_basis else width
     libraries = LIBRARIES if work >= SMALL else SMALL_LIBRARIES
-    copies = 3.0 * number_type.itemsize * rows * coordinates
+    is_single = number_type == torch.float32  # the rows as the solver reads them are then no copy
+    copies = (2.0 if is_single else 3.0) * number_type.itemsize * rows * coordinates
     if has_basis:
         basis = 5.0 * DOUBLE * small**2 + (3.2 * DOUBLE * rows * width if rows < width else 0.0)
     else:

@@ -1,5 +1,6 @@
 """What an item found: claims judged, cells of a table, and the figure in the paper's form."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -53,8 +54,11 @@ class Found:
         """Judge a claim under one reading, from the statistic of each seed."""
         estimate = over_seeds(values)
         verdict, sure = judge(estimate, test)
-        if estimate.value is None:
+        usable = sum(value is not None and math.isfinite(value) for value in values)
+        if usable == 0:
             note = note or "the statistic is not defined here"
+        elif usable < len(values):
+            note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
         self._add(words, values, reading, published, note, test=test.words, verdict=verdict, sure=sure)
 
     def cell(self, words: str, values: Sequence[float | None], reading: str, note: str = "") -> None:

@@ -1,5 +1,6 @@
 """Where items train and scan: everything once, kept by what decides it, gone on with after a kill."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,19 +14,36 @@ from torch import nn
 from tunnelscope import __version__
 from tunnelscope.checkpoints import SETTINGS, read_settings
 from tunnelscope.data import batches, load_data
+from tunnelscope.data.stamp import stamp_of
 from tunnelscope.errors import RequestError
+from tunnelscope.files import write_json
 from tunnelscope.models import Network, load_network
 from tunnelscope.over_training import OverTraining, load_over_training, scan_checkpoints
 from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan, load
 from tunnelscope.scanning import scan
 from tunnelscope.store import code_of, key_of
-from tunnelscope.surgery.patient import Surgery
 from tunnelscope.surgery.reset import reset
 from tunnelscope.training.run import train, train_tasks
 
-# Code that decides what a scan finds; with other code it is scanned again.
-SCAN_CODE = ("linalg", "probes", "metrics", "data", "tunnel", "features", "examining", "scanning", "summary")
+# Code that decides what is trained, and what a scan finds; with other code it is done again.
+MODEL_CODE = ("models", "training", "data", "randomness", "pixels")
+SCAN_CODE = (
+    *(
+        "linalg",
+        "probes",
+        "metrics",
+        "data",
+        "models",
+        "tunnel",
+        "features",
+        "forward",
+        "folding",
+        "precision",
+    ),
+    *("recording", "layers", "blocks", "trace", "dataflow", "examining", "keeping", "outcome", "findings"),
+    *("scanning", "summary", "rows", "other_data", "pixels", "randomness", "groups", "tasks", "surgery"),
+)
 KEY_LENGTH = 24
 NOT_HERE = {
     "cifar10": "the hub has it as uoft-cs/cifar10",
@@ -106,7 +124,7 @@ class Lab:
             name: what stands for a module in the key; of a name the name does.
             settings: of `ts.train`.
         """
-        key = self._key("training", name or str(model), source, settings)
+        key = self._key("training", name or str(model), [source], [settings, code_of(*MODEL_CODE)])
         folder = self.folder / "trainings" / key
         with self._lock(folder):
             if not _is_done(folder):
@@ -116,7 +134,7 @@ class Lab:
 
     def tasks(self, model: str, source: str, tasks: Sequence[str], **settings: Any) -> list[Trained]:
         """Train one network on several tasks, as `ts.train_tasks` does."""
-        key = self._key("tasks", model, source, [list(tasks), settings])
+        key = self._key("tasks", model, [source], [list(tasks), settings, code_of(*MODEL_CODE)])
         folder = self.folder / "trainings" / key
         parts = [folder / f"task-{number}" for number in range(1, len(tasks) + 1)]
         with self._lock(folder):
@@ -133,9 +151,7 @@ class Lab:
             settings: of `ts.scan`.
         """
         what = subject.key if isinstance(subject, Trained) else subject
-        folder = (
-            self.folder / "scans" / self._key("scan", what, id, [list(ood), settings, code_of(*SCAN_CODE)])
-        )
+        folder = self.folder / "scans" / self._key("scan", what, [id, *ood], [settings, code_of(*SCAN_CODE)])
         with self._lock(folder):
             if not (folder / "run.json").exists():
                 model = subject.network() if isinstance(subject, Trained) else subject
@@ -148,7 +164,9 @@ class Lab:
 
     def history(self, trained: Trained, **settings: Any) -> OverTraining:
         """Scan the checkpoints of a training."""
-        key = self._key("history", trained.key, "", [settings, code_of(*SCAN_CODE, "over_training")])
+        key = self._key(
+            "history", trained.key, [settings["id"]], [settings, code_of(*SCAN_CODE, "over_training")]
+        )
         folder = self.folder / "scans" / key
         with self._lock(folder):
             if not (folder / "run.json").exists():
@@ -156,13 +174,25 @@ class Lab:
                 scan_checkpoints(trained.folder, out=folder, cache=False, progress=self.progress, **settings)
         return load_over_training(folder)
 
-    def reset(self, trained: Trained, **settings: Any) -> Surgery:
-        """Set a training's tunnel back, as `ts.reset` does."""
-        self.announce(f"resetting the tunnel of {trained.settings['model']}")
-        return reset(trained.folder, cache=False, progress=self.progress, **settings)
+    def reset(self, trained: Trained, **settings: Any) -> dict[str, dict[str, Any]]:
+        """Set a training's tunnel back; return the conditions of `ts.reset`."""
+        key = self._key("reset", trained.key, [settings["id"]], [settings, code_of(*SCAN_CODE)])
+        path = self.folder / "resets" / f"{key}.json"
+        with self._lock(path):
+            if not path.exists():
+                self.announce(f"resetting the tunnel of {trained.settings['model']}")
+                done = reset(trained.folder, cache=False, progress=self.progress, **settings)
+                write_json(path, done.conditions)
+        return json.loads(path.read_text(encoding="utf-8"))
 
-    def _key(self, kind: str, what: str, source: str, settings: Any) -> str:
-        return key_of(kind, what, source, settings, __version__)[:KEY_LENGTH]
+    def _key(self, kind: str, what: str, sources: Sequence[str], settings: Any) -> str:
+        """A name of everything that decides the outcome; of data the state of their files."""
+        read = [(Path(source).name, self._stamp(source)) for source in sources]
+        ordered = json.loads(json.dumps(settings, sort_keys=True, default=str))
+        return key_of(kind, what, read, ordered, __version__)[:KEY_LENGTH]
+
+    def _stamp(self, source: str) -> str:
+        return stamp_of(Path(source.partition("?")[0]), "")
 
     def _lock(self, folder: Path) -> FileLock:
         """One process at a time makes what is to lie in a folder."""

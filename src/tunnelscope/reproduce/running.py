@@ -16,8 +16,8 @@ from tunnelscope.reproduce.drawing import draw
 from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.items import ITEMS, Item
 from tunnelscope.reproduce.lab import Lab
-from tunnelscope.reproduce.ledger import FULL_ROWS, Row, put, results_path
-from tunnelscope.reproduce.masarczyk2023.experiment import Experiment
+from tunnelscope.reproduce.ledger import FULL_ROWS, Row, put, read_rows, results_path
+from tunnelscope.reproduce.masarczyk2023.experiment import CLASSES, Experiment
 from tunnelscope.reproduce.masarczyk2023.scales import Scale, scale_named
 from tunnelscope.store import default_folder
 from tunnelscope.summary import processor_name
@@ -56,7 +56,11 @@ def reproduce(
         )
     if out is not None:
         check_writable(Path(out))
+    table = results or results_path()
+    read_rows(table)  # one of another version is said before hours of work
     lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
+    for name in CLASSES:
+        lab.source(name)  # what is not there is said before anything is trained
     rows: list[Row] = []
     for number, item in enumerate(live, start=1):
         say(f"item {number} of {len(live)}: {item.name}, {item.title}")
@@ -66,7 +70,7 @@ def reproduce(
             for name, figure in found.figures.items():
                 draw(figure, Path(out) / f"{item.paper}-{name}")
         if sizes.name != "smoke":
-            put(done, results or results_path(), list(ITEMS))
+            put(done, table, list(ITEMS))
         rows += done
     return rows
 

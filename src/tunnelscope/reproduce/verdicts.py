@@ -18,14 +18,15 @@ class Test:
     Attributes:
         words: as in the ledger, such as "at least 3".
         least, most: the statistic lies between these, both included.
-        covers: this value lies in the interval of the statistic (a claim of no effect), and nothing else is
-            asked.
+        covers: a claim of no effect: this value lies in the statistic's interval.
+        near: how far from it the whole interval may reach for the claim to hold surely.
     """
 
     words: str
     least: float = -math.inf
     most: float = math.inf
     covers: float | None = None
+    near: float = math.inf
 
 
 def at_least(bound: float) -> Test:
@@ -53,9 +54,12 @@ def within(least: float, most: float) -> Test:
     return Test(f"{least:g} to {most:g}", least, most)
 
 
-def no_effect(value: float = 0.0) -> Test:
-    """The statistic's interval holds a value; of one seed alone nothing can be said."""
-    return Test(f"interval holds {value:g}", covers=value)
+def no_effect(near: float, value: float = 0.0) -> Test:
+    """The statistic's interval holds a value, and surely so where no part of it is farther than `near`.
+
+    A wide interval holds everything; it is not evidence of no effect. Of one seed nothing can be said.
+    """
+    return Test(f"interval holds {value:g}, within ±{near:g}", covers=value, near=near)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ def judge(estimate: Estimate, test: Test) -> tuple[str, bool | None]:
     if test.covers is not None:
         if low is None or high is None:
             return NOT_COMPARABLE, None
-        return (AGREES if low <= test.covers <= high else DISAGREES), None
+        if not low <= test.covers <= high:
+            return DISAGREES, True
+        return AGREES, max(test.covers - low, high - test.covers) <= test.near
     holds = test.least <= value <= test.most
     if low is None or high is None:
         return (AGREES if holds else DISAGREES), None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from tunnelscope.reproduce.lab import Lab, Trained
 from tunnelscope.reproduce.masarczyk2023.scales import Scale
@@ -17,6 +18,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 MLP_WIDTH = 1024
 RESNET_POINTS = "^conv1$|conv2$"  # the paper reads the stem and the second convolution of each block
+FEWEST_OF_A_CLASS = 3  # rows to fit a probe on
 RANKS = {"1e-3": "numerical_rank", "1e-2": "numerical_rank_1e-2", "1e-4": "numerical_rank_1e-4"}
 
 EXACT = "exact probe, pooled 2×2, convolution outputs"
@@ -77,7 +79,7 @@ class Experiment:
             "precision": "f32",
         }
         epochs = self.scale.epochs[kind] or PAPER_EPOCHS[kind]
-        settings["epochs"] = max(1, round(epochs * longer))
+        settings["epochs"] = max(1, round(epochs * min(longer, self.scale.most_longer)))
         if family == "vgg19" and not query and width is None and not arguments and data == "cifar10":
             every = 10 if self.scale.name == "paper" else 1  # of which fig5 and fig6 tell
             settings["save_epochs"] = tuple(range(every, settings["epochs"] + 1, every))
@@ -117,7 +119,8 @@ class Experiment:
         for seed in self.seeds:
             settings: dict[str, Any] = {"layers": self.points(family), "seed": seed, **_READ_BY[reading]}
             settings.setdefault("probe", self.scale.probe)
-            settings["max_samples"] = self.scale.flat_rows if reading == FLAT else self.scale.rows
+            most = self.scale.flat_rows if reading == FLAT else self.scale.rows
+            settings["max_samples"] = most and max(most, FEWEST_OF_A_CLASS * CLASSES[data])
             if is_trained:
                 subject: Trained | str = self.trained(family, seed, data=data)
             else:
@@ -138,6 +141,11 @@ _READ_BY: dict[str, dict[str, Any]] = {
 }
 WITH_OOD = (EXACT, RECIPE)
 PAPER_EPOCHS = {"mlp": 1000, "vgg": 160, "resnet": 164}
+
+
+def activations(module: nn.Module) -> list[str]:
+    """Names of the ReLUs, in the order of the layers they follow (of an MLP and of a VGG)."""
+    return [name for name, child in module.named_modules() if isinstance(child, nn.ReLU)]
 
 
 def curves_of(found: Scan) -> Curves:

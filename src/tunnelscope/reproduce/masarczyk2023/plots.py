@@ -95,7 +95,9 @@ def change_figure(frames: Sequence[pd.DataFrame]) -> Figure:
     """Change of each layer's weights between checkpoints, a mean over seeds."""
     table: Any = pd.concat(frames)
     table = table.assign(x=table["run"].str.removeprefix("step-").astype(int))
-    table = table[(table["x"] > FIRST_STEPS) & (table["value"] > 0)]
+    if (table["x"] > FIRST_STEPS).any():  # epoch by epoch; what the first steps change stands beside nothing
+        table = table[table["x"] > FIRST_STEPS]
+    table = table[table["value"] > 0]
     mean = table.groupby(["x", "place"], as_index=False)["value"].mean()
     frame = mean.rename(columns={"place": "y"}).assign(panel="VGG-19, RMS change since the checkpoint before")
     return Figure(frame, "step", LAYER, kind="heat", log=True)

@@ -1,5 +1,6 @@
 """How large the experiments of the 2023 paper are made: as printed, on two cores in hours, or in seconds."""
 
+import math
 from dataclasses import dataclass
 
 from tunnelscope.errors import unknown_name
@@ -25,6 +26,8 @@ class Scale:
         classes: of the class sweeps on CIFAR-10 and on CIFAR-100, with VGG-19.
         resnet_classes: the same with ResNet-34.
         shares: of the training images in the sample sweep.
+        convolutions: of the networks whose forgetting is compared.
+        most_longer: times the epochs at most that a smaller set is trained, to reach as many gradient steps.
         resets: other draws of the tunnel's weights.
         changed: what differs from the paper, in words.
     """
@@ -44,6 +47,8 @@ class Scale:
     classes: dict[str, tuple[int, ...]]
     resnet_classes: dict[str, tuple[int, ...]]
     shares: tuple[float, ...]
+    convolutions: tuple[int, ...]
+    most_longer: float
     resets: int
     changed: str
 
@@ -64,6 +69,8 @@ PAPER = Scale(
     classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
     resnet_classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
     shares=(0.1, 0.25, 0.5, 1.0),
+    convolutions=(5, 8, 10, 13, 16),
+    most_longer=math.inf,
     resets=3,
     changed="",
 )
@@ -73,7 +80,7 @@ SMALL = Scale(
     seeds=(0, 1, 2),
     width={"mlp": 0.25, "vgg19": 0.125, "resnet34": 0.125},
     widths=(0.0625, 0.125, 0.25),
-    epochs={"mlp": 20, "vgg": 10, "resnet": 10, "task": 8, "tuning": 4},
+    epochs={"mlp": 20, "vgg": 20, "resnet": 10, "task": 20, "tuning": 4},
     mlp_recipe="one-cycle",
     images=20_000,
     rows=4_000,
@@ -83,6 +90,8 @@ SMALL = Scale(
     classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
     resnet_classes={"cifar10": (2, 10), "cifar100": (10, 100)},
     shares=(0.1, 0.25, 0.5, 1.0),
+    convolutions=(5, 8, 10, 13, 16),
+    most_longer=math.inf,
     resets=3,
     changed="networks an eighth as wide (MLPs a quarter), 10 to 20 epochs instead of 160 to 1,000, 20,000 "
     "training images, the MLP by a one-cycle recipe; probes and metrics on 4,000 images a split",
@@ -95,16 +104,18 @@ SMOKE = Scale(
     widths=(0.0625, 0.125),
     epochs={"mlp": 2, "vgg": 1, "resnet": 1, "task": 1, "tuning": 1},
     mlp_recipe="one-cycle",
-    images=400,
-    rows=200,
+    images=300,
+    rows=100,
     flat_rows=100,
     draws=2,
     depths=(6, 8),
     classes={"cifar10": (5, 10), "cifar100": (10, 20)},
     resnet_classes={"cifar10": (5, 10), "cifar100": (10, 20)},
     shares=(0.5, 1.0),
+    convolutions=(5, 8, 16),
+    most_longer=1,
     resets=1,
-    changed="a sixteenth of the width, one or two epochs, 400 images, ridge probes for exact ones: it shows "
+    changed="a sixteenth of the width, one or two epochs, 300 images, ridge probes for exact ones: it shows "
     "only that the item runs",
 )
 SCALES = {scale.name: scale for scale in (SMOKE, SMALL, PAPER)}

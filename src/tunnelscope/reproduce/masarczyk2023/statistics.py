@@ -98,12 +98,20 @@ def collapse_slope(curves: Curves) -> float | None:
     return slope(curves.numbers[inside], np.log(curves.within[inside] / curves.between[inside]))
 
 
-def block_means(cka: Array, inside: NDArray[np.bool_]) -> tuple[float | None, float | None]:
-    """Mean CKA between layers of the tunnel, and of the extractor; None of fewer than two layers."""
+def block_means(
+    cka: Array, inside: NDArray[np.bool_], most_apart: int | None = None
+) -> tuple[float | None, float | None]:
+    """Mean CKA between layers of the tunnel, and of the extractor; None of fewer than two layers.
+
+    Args:
+        most_apart: only pairs at most so many layers apart: a longer block has pairs that lie farther.
+    """
     means = []
     for chosen in (inside, ~inside):
         block = cka[np.ix_(chosen, chosen)]
-        pairs = block[~np.eye(len(block), dtype=bool)]
+        places = np.arange(len(block))
+        apart = np.abs(places[:, None] - places)
+        pairs = block[(apart > 0) & (apart <= (most_apart or len(block)))]
         means.append(float(pairs.mean()) if len(pairs) else None)
     return means[0], means[1]
 

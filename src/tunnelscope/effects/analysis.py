@@ -1,0 +1,212 @@
+"""`ts.effects`: the whole analysis of one table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunnelscope import __version__
+from tunnelscope.effects import published
+from tunnelscope.effects.cautions import warnings_of
+from tunnelscope.effects.grouped import ceiling, grouped_r2
+from tunnelscope.effects.mixed import mixed_slopes
+from tunnelscope.effects.observations import Observations, of_frame, read_table
+from tunnelscope.effects.pairs import Pair, all_pairs, bands_of
+from tunnelscope.effects.slopes import (
+    RESAMPLES,
+    Slopes,
+    bootstrap,
+    check_networks,
+    design_of,
+    scaled,
+    seed_spread,
+    slopes_of,
+)
+from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.files import check_writable, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEEDS = range(1, 4)  # of the model, beside 0
+GAMMA = ("gamma", "overparam", "over-param", "γ")  # how a variable that follows from others is called
+
+
+@dataclass(frozen=True, repr=False)
+class Effects:
+    """What a table says of its variables.
+
+    Attributes:
+        observations: the table.
+        pairs: levels of a variable compared, networks matched by name.
+        slopes: by target; empty of a table that has too few networks.
+        intervals: of the slopes, by target and variable; empty without bootstrap.
+        r2_grouped, r2_ceiling, mixed, seeds: by target.
+        bands: how many networks have which strength of tunnel.
+        warnings: a line for each.
+    """
+
+    observations: Observations
+    pairs: list[Pair]
+    slopes: dict[str, Slopes] = field(default_factory=dict)
+    intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    r2_grouped: dict[str, dict[str, float]] = field(default_factory=dict)
+    r2_ceiling: dict[str, float] = field(default_factory=dict)
+    mixed: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    seeds: dict[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    bands: Mapping[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        given = self.observations
+        return f"<Effects of {len(given.variables)} variables on {len(given.networks)} networks>"
+
+    def shap(self) -> "pd.DataFrame":
+        """SHAP values, one row each: target, variable, level, code (0 to 1), value."""
+        import pandas as pd
+
+        given, design = self.observations, design_of(self.observations)
+        parts = [
+            pd.DataFrame(
+                {
+                    "target": target,
+                    "variable": name,
+                    "level": given.frame[name].astype(str),
+                    "code": scaled(design, place),
+                    "value": one.values[:, place],
+                }
+            )
+            for target, one in self.slopes.items()
+            for place, name in enumerate(given.variables)
+        ]
+        columns = ["target", "variable", "level", "code", "value"]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def save(self, folder: str | Path, command: str = "ts.effects") -> Path:
+        """Write effects.json, pairs.csv, slopes.csv, their LaTeX, and report.html into a folder.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        from tunnelscope.effects.files import write_tables
+        from tunnelscope.report.effects import write_effects
+
+        folder, told = Path(folder), self.as_dict()
+        check_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "effects.json", told | {"command": command})
+        write_tables(told, folder)
+        write_effects(told, self.observations.frame, self.shap(), folder / "report.html", command)
+        return folder
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "tunnelscope": __version__,
+            "networks": len(self.observations.networks),
+            "rows": len(self.observations.frame),
+            "variables": list(self.observations.variables),
+            "slopes": {target: one.slope for target, one in self.slopes.items()},
+            "slopes_normalised": {target: one.normalised() for target, one in self.slopes.items()},
+            "line_r2": {target: one.line_r2 for target, one in self.slopes.items()},
+            "r2": {target: one.r2 for target, one in self.slopes.items()},
+            "r2_grouped": self.r2_grouped,
+            "r2_ceiling": self.r2_ceiling,
+            "intervals": {
+                target: {name: list(bounds) for name, bounds in told.items()}
+                for target, told in self.intervals.items()
+            },
+            "seed_spread": {
+                target: {name: list(bounds) for name, bounds in told.items()}
+                for target, told in self.seeds.items()
+            },
+            "mixed": self.mixed,
+            "pairs": [pair.as_dict() for pair in self.pairs],
+            "bands": dict(self.bands),
+            "warnings": self.warnings,
+        }
+
+
+def effects(
+    table: "str | Path | pd.DataFrame | Observations",
+    *,
+    targets: Sequence[str] | None = None,
+    slopes: bool | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Effects:
+    """Say which variables of a table of networks move r, ρ and A, by how much and how surely.
+
+    Args:
+        table: the released table of Harun et al. 2024, a table with columns `network`, `ood`, `r`, `rho`, `A`
+            and variables (a file or a frame), or a folder with `results.parquet` and `variables.parquet`.
+        targets: of r, rho, A; all that the table has by default.
+        slopes: whether a model is fitted; by default where there are 8 networks or more.
+        resamples: of networks, for the intervals of slopes; 0 for none.
+        seed: of the resamples.
+        progress: called with (stage, done, total).
+
+    Raises:
+        RequestError: a table that cannot be analysed, an unknown target, slopes of fewer than 8 networks.
+    """
+    given = _observations(table)
+    given = _with_targets(given, targets)
+    notify = progress or (lambda stage, done, total: None)
+    design = design_of(given)
+    pairs = published.published_pairs(given) if is_released(given) else all_pairs(given, derived_of(given))
+    found = Effects(given, pairs, warnings=warnings_of(given, design))
+    if "r" in given.targets:
+        found.bands.update(bands_of(given))  # pyright: ignore[reportAttributeAccessIssue]
+    if slopes is None:
+        slopes = len(given.networks) >= 8
+        if not slopes:
+            found.warnings.append(
+                f"{len(given.networks)} networks are too few for slopes; pairs alone are given"
+            )
+    if not slopes:
+        return found
+    check_networks(given)
+    for place, target in enumerate(given.targets):
+        notify("fitting models", place, len(given.targets))
+        values = given.frame[target].to_numpy(float)
+        found.slopes[target] = slopes_of(design, values)
+        found.seeds[target] = seed_spread(design, values, SEEDS)
+        found.r2_grouped[target] = grouped_r2(given, design, target)
+        found.r2_ceiling[target] = ceiling(given, target)
+        found.mixed[target] = mixed_slopes(given, design, target)
+    notify("fitting models", len(given.targets), len(given.targets))
+    if resamples:
+        report = lambda done: notify("resampling networks", done, resamples)  # noqa: E731
+        found.intervals.update(bootstrap(given, design, resamples, seed, report))
+    return found
+
+
+def is_released(given: Observations) -> bool:
+    """Whether a table is the released one with its networks named: then the paper's groups are known."""
+    names = given.frame.get("id_set")
+    return given.variables == published.VARIABLES and names is not None and bool((names != "").all())
+
+
+def derived_of(given: Observations) -> list[str]:
+    """Variables that follow from a network and its data, such as γ; pairs do not hold them equal."""
+    return [name for name in given.variables if name.lower().startswith(GAMMA)]
+
+
+def _observations(table: Any) -> Observations:
+    if isinstance(table, Observations):
+        return table
+    if isinstance(table, (str, Path)):
+        return read_table(table)
+    return of_frame(table)
+
+
+def _with_targets(given: Observations, targets: Sequence[str] | None) -> Observations:
+    if targets is None:
+        return given
+    for target in targets:
+        if target not in given.targets:
+            raise unknown_name("target", target, given.targets)
+    if not targets:
+        raise RequestError("no target is named; there are r, rho and A")
+    return Observations(given.frame, given.variables, tuple(targets), given.source)

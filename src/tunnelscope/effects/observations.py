@@ -1,0 +1,226 @@
+"""A table of many networks as rows of (network, OOD set) with their variables and r, ρ and A."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunnelscope.errors import RequestError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGETS = ("r", "rho", "A")
+TARGET_TITLES = {"r": "OOD accuracy retained r", "rho": "correlation ρ", "A": "alignment A"}
+RELEASED = {"Percentage OOD retained": "r", "Pearson Correlation": "rho", "ID OOD Alignment": "A"}
+RELEASED_VARIABLES = (
+    "Stem",
+    "Spatial Reduction",
+    "CNN vs ViT",
+    "Augmentations",
+    "Resolution",
+    "ID Class Count",
+    "OverParam. Level",
+    "Depth",
+)
+RELEASED_SETS = ("NINCO", "ImageNet-R", "CUB", "Aircraft", "Flowers", "CIFAR", "Pets", "STL-10")
+NETWORK_MAP = "network_map.csv"  # beside the released table, which names neither networks nor OOD sets
+OURS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a results table
+NOT_VARIABLES = ("network", "ood", "model", "id_set", "architecture", *TARGETS)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """One row a network and OOD set.
+
+    Attributes:
+        frame: `network` (a name), `architecture` (of its kind, left out together in one of the tests),
+            `ood`, the variables under the table's own names, and the targets it has: r as a share, rho, A.
+        variables: in the table's order.
+        targets: of `TARGETS`, those the table has.
+        source: for messages.
+    """
+
+    frame: Any  # a pandas frame
+    variables: tuple[str, ...]
+    targets: tuple[str, ...]
+    source: str
+
+    @property
+    def networks(self) -> list[str]:
+        """Names, in the order in which they come."""
+        return list(dict.fromkeys(self.frame["network"]))
+
+    def of(self, networks: Sequence[str]) -> "Observations":
+        """The rows of some networks."""
+        rows = self.frame[self.frame["network"].isin(list(networks))].reset_index(drop=True)
+        return Observations(rows, self.variables, self.targets, self.source)
+
+
+def read_table(path: str | Path) -> Observations:
+    """Read a table: the released one of Harun et al. 2024, a folder of results, or one with named columns.
+
+    Args:
+        path: a CSV or parquet file, or a folder that holds `results.parquet` and `variables.parquet`.
+
+    Raises:
+        RequestError: no such file, a column that is missing, values that are missing or not numbers.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if path.is_dir():
+        return of_results(path)
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no table {path}") from error
+    except Exception as error:  # of a damaged file pandas may say anything
+        raise RequestError(f"{path} cannot be read as a table ({error}); give .csv or .parquet") from error
+    if set(RELEASED) <= set(frame.columns):
+        return of_released(frame, path)
+    return of_frame(frame, str(path))
+
+
+def of_frame(frame: "pd.DataFrame", source: str = "the table") -> Observations:
+    """Take a table whose columns are named: `network`, `ood`, targets, and what else there is as variables.
+
+    Args:
+        frame: `network`, `ood`, and of `r` (a share), `rho`, `A` at least one; optionally `architecture`.
+
+    Raises:
+        RequestError: as in `read_table`.
+    """
+    if set(RELEASED) <= set(frame.columns):
+        return of_released(frame, None)
+    for column in ("network", "ood"):
+        if column not in frame.columns:
+            raise unknown_name(f"column of {source}", column, map(str, frame.columns), _NEEDED)
+    targets = tuple(target for target in TARGETS if target in frame.columns)
+    if not targets:
+        raise unknown_name(f"column of {source}", "r", map(str, frame.columns), _NEEDED)
+    variables = tuple(str(name) for name in frame.columns if name not in NOT_VARIABLES)
+    frame = frame.copy()
+    if "architecture" not in frame.columns:
+        frame["architecture"] = frame["model"] if "model" in frame.columns else frame["network"]
+    return checked(Observations(frame.reset_index(drop=True), variables, targets, source))
+
+
+_NEEDED = "A table has columns network, ood, one or more of r, rho, A, and variables."
+
+
+def of_released(frame: "pd.DataFrame", path: Path | None) -> Observations:
+    """The released table, named by the network map beside it; without one by the order of its rows.
+
+    Its rows come in blocks of eight OOD sets, one block a network; r is in percent, here a share.
+    """
+    import pandas as pd
+
+    missing = [name for name in RELEASED_VARIABLES if name not in frame.columns]
+    if missing:
+        raise unknown_name(f"column of {path or 'the table'}", missing[0], map(str, frame.columns))
+    sets = len(RELEASED_SETS)
+    if len(frame) % sets:
+        raise RequestError(
+            f"{path or 'the table'} has {len(frame)} rows; the released table has {sets} of each network"
+        )
+    told: Any = frame.rename(columns=RELEASED).reset_index(drop=True)
+    told["r"] = told["r"] / 100
+    blocks = np.arange(len(told)) // sets
+    names = _names_beside(path, int(blocks.max()) + 1)
+    told["network"] = [names[block]["network"] for block in blocks]
+    for column in ("model", "id_set"):
+        told[column] = [names[block][column] for block in blocks]
+    told["ood"] = [RELEASED_SETS[row % sets] for row in range(len(told))]
+    kinds = pd.MultiIndex.from_frame(told[["Stem", "Depth", "Spatial Reduction"]])
+    told["architecture"] = [f"stem {stem}, depth {depth}, φ {phi:g}" for stem, depth, phi in kinds]
+    source = str(path) if path else "the released table"
+    return checked(Observations(told, RELEASED_VARIABLES, TARGETS, source))
+
+
+def _names_beside(path: Path | None, count: int) -> list[Mapping[str, str]]:
+    import pandas as pd
+
+    there = path.with_name(NETWORK_MAP) if path else None
+    if there is None or not there.exists():
+        return [
+            {"network": f"network {number}", "model": f"network {number}", "id_set": ""}
+            for number in range(count)
+        ]
+    table: Any = pd.read_csv(there)
+    if len(table) != count:
+        raise RequestError(f"{there} names {len(table)} networks, the table has {count}")
+    return [
+        {
+            "network": f"{row.model} {row.id_dataset} {row.resolution}² {'aug' if row.aug else 'no aug'}",
+            "model": row.model,
+            "id_set": row.id_dataset,
+        }
+        for row in table.itertuples()
+    ]
+
+
+def of_results(folder: Path) -> Observations:
+    """Our own results: `results.parquet`, a row a value, joined with `variables.parquet`, a row a network.
+
+    Raises:
+        RequestError: one of the two is missing, or they name different networks.
+    """
+    import pandas as pd
+
+    tables = []
+    for name in ("results.parquet", "variables.parquet"):
+        if not (folder / name).is_file():
+            raise RequestError(
+                f"{folder} holds no {name}; a folder of results has both, one row a value each"
+            )
+        tables.append(pd.read_parquet(folder / name))
+    results, variables = tables
+    if "run" not in variables.columns:
+        raise unknown_name(f"column of {folder / 'variables.parquet'}", "run", map(str, variables.columns))
+    values: Any = results[results["quantity"].isin(list(OURS)) & results["layer"].isna()]
+    wide = values.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
+    wide = wide.reset_index().rename(columns=OURS | {"dataset": "ood"})
+    joined = wide.merge(variables, on="run", how="left", indicator=True)
+    unknown = joined.loc[joined["_merge"] == "left_only", "run"]
+    if len(unknown):
+        raise RequestError(f"{folder / 'variables.parquet'} has no row for the network {unknown.iloc[0]!r}")
+    frame = joined.drop(columns="_merge").rename(columns={"run": "network"})
+    return of_frame(frame, str(folder))
+
+
+def checked(given: Observations) -> Observations:
+    """Refuse what cannot be analysed. Raises RequestError with the rows, columns and what to do."""
+    frame = given.frame
+    used = [*given.variables, *given.targets]
+    holes = frame[used].isna().any(axis=1)
+    if holes.any():
+        rows = np.flatnonzero(holes.to_numpy())
+        where = ", ".join(str(row + 1) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
+        columns = [name for name in used if frame[name].isna().any()]
+        raise RequestError(
+            f"{given.source}: {len(rows)} rows lack values in {', '.join(columns[:4])} (rows {where}); "
+            "fill them in or leave the rows out"
+        )
+    for target in given.targets:
+        values = frame[target]
+        if values.dtype.kind not in "fiu":
+            raise RequestError(f"{given.source}: column {target} holds {values.dtype}, not numbers")
+        if target == "r" and float(values.max()) > 2:
+            raise RequestError(
+                f"{given.source}: r reaches {float(values.max()):g}; it is a share, divide percent by 100"
+            )
+    if frame.duplicated(["network", "ood"]).any():
+        twice = frame[frame.duplicated(["network", "ood"])].iloc[0]
+        raise RequestError(
+            f"{given.source}: {twice['network']} on {twice['ood']} comes twice; give each pair one row"
+        )
+    uneven = frame.groupby("network")[list(given.variables)].nunique().gt(1)
+    if uneven.to_numpy().any():
+        network, variable = uneven.stack()[lambda told: told].index[0]
+        raise RequestError(
+            f"{given.source}: {network} has several values of {variable}; a variable is a network's own"
+        )
+    return given

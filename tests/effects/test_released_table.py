@@ -1,0 +1,181 @@
+"""The released table of Harun et al. 2024, number by number, and what comes out of it otherwise."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunnelscope.effects import grouped, published, slopes
+from tunnelscope.effects.observations import Observations, read_table
+from tunnelscope.effects.pairs import bands_of
+
+# Slopes over the whole range and in-sample R², as the repository's bar plots and the paper print them.
+NAMES = ("ID Class Count", "Augmentations", "Spatial Reduction", "Resolution")
+NAMES += ("Stem", "CNN vs ViT", "OverParam. Level", "Depth")
+PRINTED = {
+    "r": (0.624, (0.41, 0.14, 0.10, 0.06, 0.00, 0.00, -0.10, -0.16)),
+    "rho": (0.731, (0.45, 0.08, 0.04, 0.03, -0.01, -0.01, -0.07, -0.14)),
+    "A": (0.444, (0.06, 0.10, 0.03, 0.16, -0.06, -0.02, -0.06, -0.02)),
+}
+# Mean r in percent by level, Table 12; 85.355 and 62.785 are printed rounded down.
+MEANS = {
+    ("Resolution", "32²"): 68.63, ("Resolution", "64²"): 69.78, ("Resolution", "128²"): 77.25,
+    ("Resolution", "224²"): 78.37, ("Augmentations", "0"): 64.26, ("Augmentations", "2"): 78.41,
+    ("Stem", "3"): 76.74, ("Stem", "7"): 66.66, ("Stem", "8"): 85.35, ("Architecture", "VGGm"): 75.38,
+    ("Architecture", "ResNet"): 68.97, ("Architecture", "ViT"): 81.66, ("Spatial Reduction", "1.0"): 84.40,
+    ("Spatial Reduction", "0.5"): 64.85, ("Depth", "11"): 89.19, ("Depth", "T"): 86.99,
+    ("Depth", "17"): 69.41, ("Depth", "R18"): 70.53, ("Depth", "T+"): 83.72, ("Depth", "R34"): 62.78,
+    ("OverParam. Level", "V11"): 87.22, ("OverParam. Level", "V17"): 66.26,
+    ("ID data set", "ImageNet-100"): 82.78, ("ID data set", "CIFAR-10"): 35.81,
+    ("ID data set", "CIFAR-100"): 73.42, ("Classes and samples", "c10_s1000"): 29.61,
+    ("Classes and samples", "c50_s200"): 68.72, ("Classes and samples", "c100_s100"): 79.57,
+    ("Classes and samples", "c100_s200"): 74.28, ("Classes and samples", "c100_s500"): 78.04,
+    ("Classes and samples", "c100_s700"): 77.19,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(real_data: Path) -> Observations:
+    return read_table(real_data / "harun2024" / "experiments_results.csv")
+
+
+@pytest.fixture(scope="module")
+def answers(real_data: Path) -> list[dict[str, str]]:
+    with (real_data / "harun2024" / "table13_pairs_recomputed.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_networks_and_sets_are_named(table: Observations) -> None:
+    assert len(table.networks) == 64
+    assert table.networks[0] == "VGGm-11 ImageNet-100 32² no aug"
+    assert set(table.frame["ood"]) >= {"NINCO", "STL-10"}
+    assert table.frame["r"].max() == 1
+    assert bands_of(table) == {"negligible": 4, "weak": 8, "medium": 13, "strong": 39}
+
+
+def test_all_45_pairs(table: Observations, answers: list[dict[str, str]]) -> None:
+    found = published.published_pairs(table)
+    assert len(found) == len(answers) == 3 * 45
+    allowed = {"r": 0.001, "A": 0.005, "rho": 0.021}
+    for pair, answer in zip(found, answers, strict=True):
+        told = (pair.variable, pair.levels, pair.target)
+        assert answer["metric"] == pair.target, told
+        assert int(answer["n_pairs"]) == pair.n, told
+        size = abs(pair.cliffs_delta)
+        assert size == pytest.approx(float(answer["delta_printed"]), abs=allowed[pair.target]), told
+        assert size == pytest.approx(float(answer["delta_recomputed"]), abs=6e-5), told
+        assert pair.band[0].upper() == answer["band_recomputed"], told
+        means = [mean.value * (100 if pair.target == "r" else 1) for mean in pair.means]
+        printed = [float(answer["mean_a"]), float(answer["mean_b"])]
+        assert sorted(means) == pytest.approx(sorted(printed), abs=6e-5), told
+        assert pair.p == pytest.approx(float(answer["p_recomputed_matched_pairs"]), rel=1e-3), told
+
+
+def test_printed_p_values_come_from_the_order_of_rows(
+    table: Observations, answers: list[dict[str, str]]
+) -> None:
+    compared = [(one, target) for one in published.comparisons() for target in table.targets]
+    agree = {"r": 0, "rho": 0, "A": 0}
+    for (comparison, target), answer in zip(compared, answers, strict=True):
+        p = published.p_row_order(table, comparison, target)
+        assert p == pytest.approx(float(answer["p_recomputed_csv_row_order"]), rel=1e-3)
+        printed = answer["p_printed"]
+        agree[target] += p < 0.001 if printed.startswith("<") else abs(p - float(printed)) <= 0.0006
+    assert agree["r"] == 44  # VGGm-17 against ViT-T+ is printed < .001, here 0.0012
+    assert agree["A"] >= 40
+
+
+def test_resolutions_are_paired_wrongly_in_print(table: Observations) -> None:
+    by_levels = {
+        (one.one.level, one.other.level): one
+        for one in published.comparisons()
+        if one.variable == "Resolution"
+    }
+    found = {(pair.levels, pair.target): pair for pair in published.published_pairs(table)}
+    first = ("32²", "64²")
+    assert published.p_row_order(table, by_levels[first], "r") == pytest.approx(0.3154, abs=1e-4)
+    assert found[first, "r"].p == pytest.approx(0.0439, abs=1e-4)
+    assert found[("64²", "128²"), "r"].p_network == pytest.approx(0.03125)  # the least there is of six pairs
+    assert found[first, "r"].p_network == pytest.approx(0.5625)
+
+
+def test_augmentation_at_the_level_of_networks(table: Observations) -> None:
+    found = {
+        pair.target: pair for pair in published.published_pairs(table) if pair.variable == "Augmentations"
+    }
+    assert found["r"].networks == 32
+    assert found["r"].p_network == pytest.approx(5e-7, rel=0.2)
+    assert found["rho"].p_network == pytest.approx(6e-6, rel=0.2)
+    assert found["A"].p_network == pytest.approx(3e-9, rel=0.3)
+
+
+def test_table_12(table: Observations) -> None:
+    told = {
+        (variable, level): mean
+        for variable, level, target, mean, _ in published.published_means(table)
+        if target == "r"
+    }
+    for key, printed in MEANS.items():
+        assert 100 * told[key].value == pytest.approx(printed, abs=0.0061), key
+    with_n = {
+        (variable, level): mean
+        for variable, level, target, _, mean in published.published_means(table)
+        if target == "r"
+    }
+    assert 100 * with_n["ID data set", "CIFAR-10"].low == pytest.approx(22.60, abs=0.006)
+    assert 100 * told["ID data set", "CIFAR-10"].low == pytest.approx(22.53, abs=0.006)
+
+
+def test_slopes_as_published(table: Observations) -> None:
+    design = slopes.design_of(table)
+    for target, (r2, printed) in PRINTED.items():
+        found = slopes.slopes_of(design, table.frame[target].to_numpy(float))
+        assert found.r2 == pytest.approx(r2, abs=0.005)
+        for name, value in zip(NAMES, printed, strict=True):
+            assert found.slope[name] == pytest.approx(value, abs=0.01), (target, name)
+        assert sum(map(abs, found.normalised().values())) == pytest.approx(1)
+    r = slopes.slopes_of(design, table.frame["r"].to_numpy(float))
+    assert r.slope["ID Class Count"] == pytest.approx(0.4093, abs=5e-4)
+    assert r.line_r2["Resolution"] == pytest.approx(0.35, abs=0.01)
+
+
+def test_ceilings(table: Observations) -> None:
+    for target, printed in {"r": 0.647, "rho": 0.772, "A": 0.453}.items():
+        assert grouped.ceiling(table, target) == pytest.approx(printed, abs=5e-4)
+
+
+@pytest.mark.slow
+def test_networks_and_architectures_left_out(table: Observations) -> None:
+    design = slopes.design_of(table)
+    answers = {
+        "r": (0.511, 0.789, 0.336, 0.916, 0.798),
+        "rho": (0.613, 0.795, -0.337, 0.889, 0.749),
+        "A": (0.411, 0.907, 0.374, 0.931, 0.882),
+    }
+    networks = table.frame["network"].to_numpy()
+    for target, (rows, means, architecture, inside, outside) in answers.items():
+        values = table.frame[target].to_numpy(float)
+        found = grouped.grouped_r2(table, design, target)
+        assert found["network"] == pytest.approx(rows, abs=1e-3)
+        assert found["network_means"] == pytest.approx(means, abs=1e-3)
+        assert found["architecture"] == pytest.approx(architecture, abs=1e-3)
+        columns = grouped.with_sets(table, design)
+        fitted = slopes.fit(columns, values).predict(columns)
+        assert grouped.r2_score(values, fitted) == pytest.approx(inside, abs=1e-3)
+        left = grouped.left_out(columns, values, networks)
+        assert grouped.r2_score(values, left) == pytest.approx(outside, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_bootstrap_over_networks(table: Observations) -> None:
+    found = slopes.bootstrap(table, slopes.design_of(table), 100, 0)
+    printed = {  # of another hundred resamples
+        ("r", "ID Class Count"): (0.274, 0.455),
+        ("r", "Depth"): (-0.215, -0.080),
+        ("A", "Resolution"): (0.104, 0.190),
+    }
+    for (target, name), bounds in printed.items():
+        assert np.abs(np.array(found[target][name]) - bounds).max() < 0.04
+    low, high = found["r"]["Resolution"]
+    assert low < 0 < high

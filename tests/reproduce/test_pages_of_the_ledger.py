@@ -1,0 +1,102 @@
+"""The committed results and the pages made of them: nothing on a page, and no verdict, is typed by hand."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tunnelscope.reproduce import verdicts
+from tunnelscope.reproduce.items import ITEMS
+from tunnelscope.reproduce.ledger import PACKAGED, Row, read_rows
+from tunnelscope.reproduce.verdicts import (
+    NOT_COMPARABLE,
+    WAITS,
+    Estimate,
+    above,
+    at_least,
+    at_most,
+    below,
+    judge,
+    no_effect,
+    within,
+)
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+spec = importlib.util.spec_from_file_location("make_reproductions", DOCS / "make_reproductions.py")
+make_reproductions = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_reproductions)
+
+ROWS = read_rows(PACKAGED)
+BOUNDS = {"≥": at_least, "≤": at_most, ">": above, "<": below}
+
+
+def test_pages_are_what_the_table_makes() -> None:
+    told = make_reproductions.pages(ROWS)
+    there = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "reproductions").glob("*.md")}
+    assert told.keys() == there.keys()
+    for name, text in told.items():
+        assert text == there[name], f"{name}: run python docs/make_reproductions.py"
+
+
+def test_pages_show_figures_that_are_there() -> None:
+    shown = set()
+    for path in (DOCS / "reproductions").glob("*.md"):
+        for name in re.findall(r"\]\((images/[^)]+)\)", path.read_text(encoding="utf-8")):
+            assert (DOCS / "reproductions" / name).is_file()
+            shown.add(Path(name).name)
+    drawn = {path.name for path in (DOCS / "reproductions" / "images").glob("*.svg")}
+    assert shown == drawn
+    assert all(
+        path.stat().st_size < 1_000_000 for path in (DOCS / "reproductions").rglob("*") if path.is_file()
+    )
+
+
+@pytest.mark.parametrize("item", sorted({row.item for row in ROWS}))
+def test_verdicts_follow_from_the_figures_beside_them(item: str) -> None:
+    for row in (row for row in ROWS if row.item == item):
+        assert row.item in ITEMS
+        assert row.scale in ("small", "paper", "paper-20k")
+        assert row.verdict != WAITS
+        assert row.hardware
+        assert row.date
+        assert row.command.startswith(f"tunnelscope reproduce {item} --scale")
+        if not row.test:
+            assert row.verdict == NOT_COMPARABLE
+            assert row.note
+            continue
+        verdict, sure = judge(Estimate(row.ours, row.low, row.high), parsed(row.test))
+        assert (row.verdict, row.sure) == (verdict, sure), row
+
+
+def parsed(words: str) -> verdicts.Test:
+    """The test that its words in the ledger mean."""
+    if words.startswith("interval holds "):
+        value, near = words.removeprefix("interval holds ").split(", within ±")
+        return no_effect(float(near), float(value))
+    if words[0] in BOUNDS:
+        return BOUNDS[words[0]](float(words[1:]))
+    least, most = words.split(" to ")
+    return within(float(least), float(most))
+
+
+def test_every_test_can_be_read_back() -> None:
+    for test in (at_least(2), at_most(1.5), above(0), below(-20), within(-2, 2), no_effect(1)):
+        assert parsed(test.words) == test
+
+
+def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
+    one = Row("masarczyk2023/fig1", "C1 claim", test="≥ 2", ours=3.0, scale="small", verdict="agrees")
+    rows = [
+        Row(**{**one.as_dict(), "reading": "a", "command": "tunnelscope reproduce masarczyk2023/fig1"}),
+        Row(**{**one.as_dict(), "reading": "b", "ours": 1.0, "verdict": "disagrees", "sure": False}),
+        Row(**{**one.as_dict(), "reading": "a", "claim": "C2 other"}),
+    ]
+    told = make_reproductions.pages(rows)
+    page = told["masarczyk2023-fig1.md"]
+    assert "**depends on the reading** (1 of 2 agree): C1 claim" in page
+    assert "**holds**: C2 other" in page
+    assert "| C1 claim | b | unknown | 1 | ≥ 2 | disagrees ? |" in page
+    summary = told["masarczyk2023.md"]
+    assert "## Holds\n\n| claim | item | readings that agree | surely |" in summary
+    assert "Still to be run: fig2" in summary
