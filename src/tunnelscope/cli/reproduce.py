@@ -8,6 +8,7 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
+from tunnelscope.reproduce.items import SCALES, chosen_items
 
 DATA = "TUNNELSCOPE_DATA"
 CLAIM_WIDTH = 40  # letters of a claim in the table on the terminal; --json has all
@@ -19,7 +20,7 @@ CLAIM_WIDTH = 40  # letters of a claim in the table on the terminal; --json has 
     "--scale",
     default="small",
     show_default=True,
-    metavar="smoke|small|paper",
+    type=options.OneOf("scale", SCALES),
     help="How large: seconds, two cores in hours, or the paper's own sizes (a GPU).",
 )
 @click.option(
@@ -39,13 +40,8 @@ def reproduce(
 
     Example: tunnelscope reproduce masarczyk2023/fig1 --scale smoke --data data
     """
-    from tunnelscope.reproduce.items import chosen_items
-    from tunnelscope.reproduce.ledger import SCALES, ledger_rows
+    from tunnelscope.reproduce.ledger import ledger_rows
 
-    if scale not in SCALES:
-        from tunnelscope.errors import unknown_name
-
-        raise unknown_name("scale", scale, SCALES)
     chosen = chosen_items(items)
     if chosen:
         rows = _run(chosen, scale, Path(data or os.environ.get(DATA) or "data"), out, threads)

@@ -13,6 +13,7 @@ from tunnelscope.effects.mixed import mixed_slopes
 from tunnelscope.effects.observations import Observations, of_frame, read_table
 from tunnelscope.effects.pairs import Pair, all_pairs, bands_of
 from tunnelscope.effects.slopes import (
+    FEWEST_NETWORKS,
     RESAMPLES,
     Slopes,
     bootstrap,
@@ -159,7 +160,7 @@ def effects(
     if "r" in given.targets:
         found.bands.update(bands_of(given))  # pyright: ignore[reportAttributeAccessIssue]
     if slopes is None:
-        slopes = len(given.networks) >= 8
+        slopes = len(given.networks) >= FEWEST_NETWORKS
         if not slopes:
             found.warnings.append(
                 f"{len(given.networks)} networks are too few for slopes; pairs alone are given"

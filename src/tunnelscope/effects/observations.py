@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TARGETS = ("r", "rho", "A")
-TARGET_TITLES = {"r": "OOD accuracy retained r", "rho": "correlation ρ", "A": "alignment A"}
 RELEASED = {"Percentage OOD retained": "r", "Pearson Correlation": "rho", "ID OOD Alignment": "A"}
 RELEASED_VARIABLES = (
     "Stem",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunnelscope.reproduce.ledger import UNKNOWN, Row
-from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Test, judge, over_seeds
+from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,30 +59,29 @@ class Found:
             note = note or "the statistic is not defined here"
         elif usable < len(values):
             note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
-        self._add(words, values, reading, published, note, test=test.words, verdict=verdict, sure=sure)
+        self._add(words, values, estimate, reading, published, note, verdict, test.words, sure)
 
     def cell(self, words: str, values: Sequence[float | None], reading: str, note: str = "") -> None:
         """Put down a number whose published value is not known to us, so that nothing is judged."""
         note = note or "the published value is not known to us"
-        self._add(words, values, reading, UNKNOWN, note, verdict=NOT_COMPARABLE)
+        self._add(words, values, over_seeds(values), reading, UNKNOWN, note)
 
     def not_comparable(self, words: str, reason: str, published: str = UNKNOWN) -> None:
         """Put down a part of the paper that cannot be redone here, and why."""
-        self._add(words, (), "", published, reason, verdict=NOT_COMPARABLE)
+        self._add(words, (), over_seeds(()), "", published, reason)
 
     def _add(
         self,
         words: str,
         values: Sequence[float | None],
+        estimate: Estimate,
         reading: str,
         published: str,
         note: str,
-        *,
-        verdict: str,
+        verdict: str = NOT_COMPARABLE,
         test: str = "",
         sure: bool | None = None,
     ) -> None:
-        estimate = over_seeds(values)
         seeds = ",".join(map(str, self.seeds[: len(values)]))
         row = Row("", words, published, estimate.value, estimate.low, estimate.high)
         self.rows.append(

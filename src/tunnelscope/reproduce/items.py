@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tunnelscope.errors import unknown_name
 
-ASSUMED = "number assumed"
+SCALES = ("smoke", "small", "paper")
 
 
 @dataclass(frozen=True)

@@ -29,20 +29,10 @@ from tunnelscope.training.run import train, train_tasks
 # Code that decides what is trained, and what a scan finds; with other code it is done again.
 MODEL_CODE = ("models", "training", "data", "randomness", "pixels")
 SCAN_CODE = (
-    *(
-        "linalg",
-        "probes",
-        "metrics",
-        "data",
-        "models",
-        "tunnel",
-        "features",
-        "forward",
-        "folding",
-        "precision",
-    ),
-    *("recording", "layers", "blocks", "trace", "dataflow", "examining", "keeping", "outcome", "findings"),
-    *("scanning", "summary", "rows", "other_data", "pixels", "randomness", "groups", "tasks", "surgery"),
+    *("linalg", "probes", "metrics", "data", "models", "tunnel", "features", "forward", "folding"),
+    *("precision", "recording", "layers", "blocks", "trace", "dataflow", "examining", "keeping", "outcome"),
+    *("findings", "scanning", "summary", "rows", "other_data", "pixels", "randomness", "groups", "tasks"),
+    "surgery",
 )
 KEY_LENGTH = 24
 NOT_HERE = {
@@ -187,12 +177,9 @@ class Lab:
 
     def _key(self, kind: str, what: str, sources: Sequence[str], settings: Any) -> str:
         """A name of everything that decides the outcome; of data the state of their files."""
-        read = [(Path(source).name, self._stamp(source)) for source in sources]
+        read = [(Path(source).name, stamp_of(Path(source.partition("?")[0]), "")) for source in sources]
         ordered = json.loads(json.dumps(settings, sort_keys=True, default=str))
         return key_of(kind, what, read, ordered, __version__)[:KEY_LENGTH]
-
-    def _stamp(self, source: str) -> str:
-        return stamp_of(Path(source.partition("?")[0]), "")
 
     def _lock(self, folder: Path) -> FileLock:
         """One process at a time makes what is to lie in a folder."""

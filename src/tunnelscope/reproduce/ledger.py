@@ -16,7 +16,6 @@ from tunnelscope.files import write_whole
 from tunnelscope.reproduce.verdicts import VERDICTS, WAITS
 
 VERSION = 1  # of the table; its first line says it
-SCALES = ("smoke", "small", "paper")
 FULL_ROWS = 50_000  # training images of CIFAR-10; with fewer the paper's recipe is "paper-20k"
 PACKAGED = Path(__file__).with_name("results.csv")
 UNKNOWN = "unknown"

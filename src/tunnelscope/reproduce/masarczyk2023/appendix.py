@@ -7,7 +7,7 @@ from typing import Any
 
 from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.masarczyk2023 import claims, statistics
-from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, FAMILIES, TITLES, Experiment, curves_of
+from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, FAMILIES, TITLES, Experiment
 from tunnelscope.reproduce.masarczyk2023.plots import cka_figure, ood_figure, variance_figure
 from tunnelscope.reproduce.verdicts import at_least, below
 
@@ -41,11 +41,10 @@ def no_skip(experiment: Experiment) -> Found:
     panels = {}
     for skip, title in ((True, "with skips"), (False, "without skips")):
         arguments: dict[str, Any] = {} if skip else {"skip": "false"}
-        curves = []
-        for seed in experiment.seeds:
-            trained = experiment.trained("resnet34", seed, **arguments)
-            id, ood = experiment.lab.source("cifar10"), [experiment.draws()]
-            curves.append(curves_of(experiment.scan(trained, seed, id, ood)))
+        curves = experiment.of_seeds(
+            lambda seed, more=arguments: experiment.trained("resnet34", seed, **more),
+            ood=[experiment.draws()],
+        )
         panels[f"ResNet-34 {title}"] = curves
         name = f"ResNet-34 {title}"
         found.claim(

@@ -4,7 +4,9 @@ Their numbers C1 to C20 are ours. The paper's full text was not at hand: `publis
 paper report, and tests are ours where the paper states none.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from tunnelscope.reproduce.ledger import UNKNOWN
 from tunnelscope.reproduce.masarczyk2023 import statistics
 from tunnelscope.reproduce.masarczyk2023.experiment import CLASSES, EXACT, FLAT, TITLES, Experiment
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves
-from tunnelscope.reproduce.verdicts import above, at_least, below, within
+from tunnelscope.reproduce.verdicts import Test, above, at_least, below, within
 
 STARTS = {"mlp": (5, 1), "vgg19": (8, 1), "resnet34": (19, 2)}  # published, and how near counts
 REPLICATED = {"mlp": "4 and 5", "resnet34": "19 and 24"}  # at 95 and 98 %, by a replication
@@ -206,6 +208,24 @@ def similarity(
         found.claim(words, gaps, above(0), f"{reading}; {told}")
         words = f"C6 {title}: mean CKA in the tunnel less that of the same layers untrained"
         found.claim(words, against, above(0), f"{reading}; {told}, {AGAINST}")
+
+
+def per_doubling(
+    found: Found,
+    words: str,
+    curves: Mapping[Any, Sequence[Curves]],
+    read: Callable[[Curves], float],
+    test: Test,
+    reading: str,
+) -> None:
+    """Judge by how many layers a reading of the curves moves when what was varied is doubled.
+
+    Args:
+        curves: of each seed, by what was varied.
+    """
+    doublings = [math.log2(varied) for varied in curves]
+    of_seeds = zip(*([read(one) for one in told] for told in curves.values()), strict=True)
+    found.claim(words, [statistics.slope(doublings, values) for values in of_seeds], test, reading)
 
 
 def whole_split(found: Found, experiment: Experiment, family: str) -> None:

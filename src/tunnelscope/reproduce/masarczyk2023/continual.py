@@ -248,30 +248,13 @@ def fig10(experiment: Experiment) -> Found:
         reading,
         note=NOTE,
     )
+    told = {"accuracy on task 1 before task 2, %": before, "forgotten of task 1, points": forgotten}
     for place, depth in enumerate(experiment.scale.convolutions):
-        found.cell(
-            f"{depth} convolutions: accuracy on task 1 before task 2, %",
-            [one[place] for one in before],
-            reading,
-            NOTE,
-        )
-        found.cell(
-            f"{depth} convolutions: forgotten of task 1, points",
-            [one[place] for one in forgotten],
-            reading,
-            NOTE,
-        )
-    rows = series(
-        "two tasks of five CIFAR-10 classes",
-        "task 1 before task 2, %",
-        depths,
-        [np.array(one) for one in before],
-    )
-    rows += series(
-        "two tasks of five CIFAR-10 classes",
-        "forgotten of task 1, points",
-        depths,
-        [np.array(one) for one in forgotten],
-    )
+        for words, values in told.items():
+            found.cell(f"{depth} convolutions: {words}", [one[place] for one in values], reading, NOTE)
+    rows = []
+    for words, values in told.items():
+        line = words.removeprefix("accuracy on ")
+        rows += series("two tasks of five CIFAR-10 classes", line, depths, list(map(np.array, values)))
     found.figures["fig10"] = Figure(pd.DataFrame(rows), "convolutions", "% and points")
     return found

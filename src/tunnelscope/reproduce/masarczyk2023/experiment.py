@@ -1,6 +1,6 @@
 """The paper's networks trained and scanned at a scale, as its items ask for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,19 @@ class Experiment:
             "max_samples": self.scale.rows,
         }
         return self.lab.scanned(trained, id, ood, **(read | settings))
+
+    def of_seeds(
+        self, make: Callable[[int], Trained], id: Callable[[int], str] | None = None, ood: Sequence[str] = ()
+    ) -> list[Curves]:
+        """Return the curves of networks that differ in their seed.
+
+        Args:
+            make: trains the network of a seed.
+            id: the set it is probed on; all of CIFAR-10 by default.
+            ood: other data.
+        """
+        whole = self.lab.source("cifar10")
+        return [curves_of(self.scan(make(seed), seed, id(seed) if id else whole, ood)) for seed in self.seeds]
 
     def points(self, model: str) -> str:
         """The layers the paper reads: convolutions, hidden linear layers; of a ResNet's block the second."""

@@ -1,6 +1,5 @@
 """Figures 1 to 9 of the 2023 paper, one function each: what it trains, what it measures, what it judges."""
 
-import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -19,7 +18,6 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
     TITLES,
     Experiment,
     activations,
-    curves_of,
 )
 from tunnelscope.reproduce.masarczyk2023.plots import (
     FIRST_STEPS,
@@ -257,23 +255,10 @@ def fig8(experiment: Experiment) -> Found:
     found = Found(experiment.seeds)
     counts = experiment.scale.classes["cifar100"]
     curves = {count: by_classes(experiment, "vgg19", "cifar100", count) for count in counts}
-    doublings = [math.log2(count) for count in counts]
-    peaks = [
-        [statistics.peak(curves[count][place]) for count in counts] for place in range(len(experiment.seeds))
-    ]
-    starts = [[curves[count][place].start() for count in counts] for place in range(len(experiment.seeds))]
-    found.claim(
-        "C17 VGG-19: layers by which the best layer for CIFAR-10 moves per doubling of the classes",
-        [statistics.slope(doublings, one) for one in peaks],
-        above(0),
-        EXACT,
-    )
-    found.claim(
-        "C15 VGG-19: layers by which the tunnel's start moves per doubling of the classes",
-        [statistics.slope(doublings, one) for one in starts],
-        above(0),
-        EXACT,
-    )
+    words = "C17 VGG-19: layers by which the best layer for CIFAR-10 moves per doubling of the classes"
+    claims.per_doubling(found, words, curves, statistics.peak, above(0), EXACT)
+    words = "C15 VGG-19: layers by which the tunnel's start moves per doubling of the classes"
+    claims.per_doubling(found, words, curves, Curves.start, above(0), EXACT)
     for count in counts:
         found.cell(
             f"VGG-19 on {count} classes of CIFAR-100: best layer for CIFAR-10",
@@ -286,30 +271,23 @@ def fig8(experiment: Experiment) -> Found:
 
 def by_classes(experiment: Experiment, family: str, data: str, count: int) -> list[Curves]:
     """Train on classes drawn for each seed, at as many gradient steps as on all; scan on both CIFARs."""
-    other = experiment.lab.source("cifar100" if data == "cifar10" else "cifar10")
-    found = []
-    for seed in experiment.seeds:
-        is_all = count == CLASSES[data]
-        query = "" if is_all else f"classes=random:{count}&draw={seed + 1}"
-        trained = experiment.trained(family, seed, data=data, query=query, longer=CLASSES[data] / count)
-        ood = [other] if family == "vgg19" and data == "cifar100" else []
-        id = experiment.lab.source(data, query)
-        found.append(curves_of(experiment.scan(trained, seed, id, ood)))
-    return found
+
+    def query(seed: int) -> str:
+        return "" if count == CLASSES[data] else f"classes=random:{count}&draw={seed + 1}"
+
+    longer = CLASSES[data] / count
+    has_other = family == "vgg19" and data == "cifar100"
+    return experiment.of_seeds(
+        lambda seed: experiment.trained(family, seed, data=data, query=query(seed), longer=longer),
+        lambda seed: experiment.lab.source(data, query(seed)),
+        [experiment.lab.source("cifar10")] if has_other else [],
+    )
 
 
 def fig9(experiment: Experiment) -> Found:
     """MLPs of several depths: the extractor keeps its length, the tunnel takes the rest."""
     found = Found(experiment.seeds)
-    curves: dict[int, list[Curves]] = {}
-    for depth in experiment.scale.depths:
-        curves[depth] = []
-        for seed in experiment.seeds:
-            arguments: dict[str, Any] = (
-                {} if depth == MLP_DEPTH else {"depth": depth}
-            )  # the network that other items share
-            trained = experiment.trained("mlp", seed, **arguments)
-            curves[depth].append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
+    curves = {depth: by_depth(experiment, depth) for depth in experiment.scale.depths}
     for share in (0.95, 0.98):
         reading = f"{EXACT}; {share:.0%} of the last probe"
         starts = [
@@ -329,3 +307,9 @@ def fig9(experiment: Experiment) -> Found:
             )
     found.figures["fig9"] = accuracy_and_rank({f"{depth} layers": curves[depth] for depth in curves})
     return found
+
+
+def by_depth(experiment: Experiment, depth: int) -> list[Curves]:
+    """MLPs of one depth; of the usual one those that other items share."""
+    arguments: dict[str, Any] = {} if depth == MLP_DEPTH else {"depth": depth}
+    return experiment.of_seeds(lambda seed: experiment.trained("mlp", seed, **arguments))

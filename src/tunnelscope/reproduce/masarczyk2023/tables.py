@@ -1,13 +1,13 @@
 """Tables 1 to 3 of the 2023 paper: where the tunnel starts by network, data, width, classes and images."""
 
-import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from tunnelscope.reproduce.found import Figure, Found
-from tunnelscope.reproduce.masarczyk2023 import statistics
+from tunnelscope.reproduce.masarczyk2023 import claims
 from tunnelscope.reproduce.masarczyk2023.experiment import (
     CLASSES,
     EXACT,
@@ -16,7 +16,6 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
     RECIPE,
     TITLES,
     Experiment,
-    curves_of,
 )
 from tunnelscope.reproduce.masarczyk2023.figures import by_classes
 from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, series
@@ -46,12 +45,12 @@ def table1(experiment: Experiment) -> Found:
                 for share in (0.95, 0.98):
                     rule = f"{reading}; {share:.0%} of the last probe"
                     found.cell(
-                        f"{title}: layer after which the tunnel starts",
+                        f"{title}: {STARTS}",
                         [one.start(share) for one in curves],
                         rule,
                     )
             panels[title] = experiment.curves(family, EXACT, data=data)
-        found.not_comparable(f"{TITLES[family]} on CINIC-10: layer after which the tunnel starts", CINIC)
+        found.not_comparable(f"{TITLES[family]} on CINIC-10: {STARTS}", CINIC)
     found.figures["table1"] = accuracy_and_rank(panels)
     return found
 
@@ -62,16 +61,11 @@ def table2(experiment: Experiment) -> Found:
     rows = []
     for family in FAMILIES:
         curves = {width: by_width(experiment, family, width) for width in experiment.scale.widths}
-        doublings = [math.log2(width) for width in curves]
         for share in (0.95, 0.98):
             rule = f"{EXACT}; {share:.0%} of the last probe"
-            starts = [
-                [curves[width][place].start(share) for width in curves]
-                for place in range(len(experiment.seeds))
-            ]
-            slopes = [statistics.slope(doublings, one) for one in starts]
+            test = no_effect(NO_LAYER) if family == "resnet34" else below(0)
             words = f"C14 {TITLES[family]}: layers by which the start moves per doubling of the width"
-            found.claim(words, slopes, no_effect(NO_LAYER) if family == "resnet34" else below(0), rule)
+            claims.per_doubling(found, words, curves, partial(Curves.start, share=share), test, rule)
             for width in curves:
                 words = f"{TITLES[family]}, {width:g} of the paper's width: {STARTS}"
                 found.cell(words, [one.start(share) for one in curves[width]], rule)
@@ -84,11 +78,7 @@ def by_width(experiment: Experiment, family: str, width: float) -> list[Curves]:
     """Networks of one width on CIFAR-10."""
     if width == experiment.scale.width[family]:
         return experiment.curves(family, EXACT)
-    found = []
-    for seed in experiment.seeds:
-        trained = experiment.trained(family, seed, width=width)
-        found.append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
-    return found
+    return experiment.of_seeds(lambda seed: experiment.trained(family, seed, width=width))
 
 
 def table3(experiment: Experiment) -> Found:
@@ -99,18 +89,9 @@ def table3(experiment: Experiment) -> Found:
         sweeps = experiment.scale.classes if family == "vgg19" else experiment.scale.resnet_classes
         for data, counts in sweeps.items():
             curves = {count: by_classes(experiment, family, data, count) for count in counts}
-            doublings = [math.log2(count) for count in counts]
             title = f"{TITLES[family]} on {NAMES[data]}"
-            starts = [
-                [curves[count][place].start() for count in counts] for place in range(len(experiment.seeds))
-            ]
-            slopes = [statistics.slope(doublings, one) for one in starts]
-            found.claim(
-                f"C15 {title}: layers by which the start moves per doubling of the classes",
-                slopes,
-                above(0),
-                EXACT,
-            )
+            words = f"C15 {title}: layers by which the start moves per doubling of the classes"
+            claims.per_doubling(found, words, curves, Curves.start, above(0), EXACT)
             for count in counts:
                 words = f"{TITLES[family]} on {count} classes of {NAMES[data]}: {STARTS}"
                 found.cell(words, [one.start() for one in curves[count]], EXACT)
@@ -127,7 +108,7 @@ def images(found: Found, experiment: Experiment) -> None:
     curves = {share: by_images(experiment, share, all_rows) for share in experiment.scale.shares}
     whole = curves[max(curves)]
     for share, less in curves.items():
-        words = f"VGG-19 on {share:.0%} of the images: layer after which the tunnel starts"
+        words = f"VGG-19 on {share:.0%} of the images: {STARTS}"
         found.cell(words, [one.start() for one in less], EXACT)
         if less is whole:
             continue
@@ -142,12 +123,8 @@ def images(found: Found, experiment: Experiment) -> None:
 
 def by_images(experiment: Experiment, share: float, all_rows: int) -> list[Curves]:
     """VGG-19 on a share of the training images, probed on the whole set."""
-    found = []
-    for seed in experiment.seeds:
-        query = "" if share == 1 else f"max_samples={round(share * all_rows)}"
-        trained = experiment.trained("vgg19", seed, query=query, longer=1 / share)
-        found.append(curves_of(experiment.scan(trained, seed, experiment.lab.source("cifar10"))))
-    return found
+    query = "" if share == 1 else f"max_samples={round(share * all_rows)}"
+    return experiment.of_seeds(lambda seed: experiment.trained("vgg19", seed, query=query, longer=1 / share))
 
 
 def start_series(
