@@ -122,6 +122,13 @@ def data_folder() -> Path:
     return Path(os.environ.get("TUNNELSCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def precisions() -> tuple[str, ...]:
+    """What this machine computes networks in: bfloat16 emulated would measure the emulation."""
+    from tunnelscope.precision import has_bf16
+
+    return ("f32", "bf16") if has_bf16(torch.device("cpu")) else ("f32",)
+
+
 def hardware() -> dict[str, Any]:
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []

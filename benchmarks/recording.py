@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmarks.harness import Row, data_folder, in_turn, ratio_row
+from benchmarks.harness import Row, data_folder, in_turn, precisions, ratio_row
 from torch import Tensor
 
 SIDE = 2048  # of the matrices whose product is the machine's rate
@@ -22,17 +22,17 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def vgg_rows(images: Tensor) -> Iterator[Row]:
     """VGG-19 (batch norm, random weights, 18 read points): the pass's rate, and its gain over the model."""
-    f32, bf16, convs = (
-        vgg_recorder(images, layers=layers, precision=precision)
-        for layers, precision in (("blocks", "f32"), ("blocks", "bf16"), ("convs", "f32"))
-    )
+    blocks = {
+        precision: vgg_recorder(images, layers="blocks", precision=precision) for precision in precisions()
+    }
+    convs = vgg_recorder(images, layers="convs", precision="f32")
+    f32 = blocks["f32"]
     loaded = vgg_network()
     timing = in_turn(
         {
             "matrix products": lambda: multiply(*torch.ones(2, SIDE, SIDE)),
             "as loaded": lambda: forward(loaded.module, images.split(BATCH)),
-            "f32": lambda: record(f32, images),
-            "bf16": lambda: record(bf16, images),
+            **{side: lambda recorder=recorder: record(recorder, images) for side, recorder in blocks.items()},
             "f32, convolutions read": lambda: record(convs, images),
         }
     )
@@ -54,20 +54,20 @@ def vgg_rows(images: Tensor) -> Iterator[Row]:
             f"{products / 1e9 / timing.median('matrix products'):.0f} of {SIDE}³ products in f32; "
             "3×3 convolutions may pass 1 (Winograd)",
         )
-    for side, bar in (("bf16", 2.2), ("f32", None)):
+    for side, recorder in blocks.items():
         yield ratio_row(
             f"{what}: bare forward as loaded (f32, NCHW) / pass in {side}",
             timing,
             "as loaded",
             side,
-            bar,
-            accuracy=far_from(bf16 if side == "bf16" else f32, images),
+            2.2 if side == "bf16" else None,
+            accuracy=far_from(recorder, images),
         )
 
 
 def resnet_rows(images: Tensor) -> Iterator[Row]:
     """ResNet-56 (trained, 28 read points): what reading costs, and what one pass for all layers saves."""
-    for precision, bar in (("f32", 1.10), ("bf16", 1.15)):
+    for precision in precisions():
         recorder = resnet_recorder(images, precision)
         assert recorder.running is not None
         laid_out = [batch.to(memory_format=torch.channels_last) for batch in images.split(BATCH)]
@@ -85,7 +85,7 @@ def resnet_rows(images: Tensor) -> Iterator[Row]:
             timing,
             "recorded",
             "bare",
-            bar,
+            {"f32": 1.10, "bf16": 1.15}[precision],
             sense="<=",
             accuracy=far_from(recorder, images),
             note="ready images on both sides; the pass also hashes them and checks that all is finite",

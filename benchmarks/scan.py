@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from benchmarks.harness import Row, Timing, data_folder, in_turn, ratio_row
+from benchmarks.harness import Row, Timing, data_folder, in_turn, precisions, ratio_row
 from benchmarks.recording import BATCH, forward, resnet_network
 
 TRAIN, TEST = 8_000, 1_600
@@ -14,7 +14,7 @@ BARS = {"f32": 1.15, "bf16": 0.80}
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The scan in f32 and in bf16, each over the forward of the model as loaded (f32, NCHW)."""
+    """The scan, each precision over the forward of the model as loaded (f32, NCHW)."""
     train, test = (400, 200) if quick else (TRAIN, TEST)
     sets = [subset(name, train, test) for name in ("cifar10", "cifar100")]
     counted: dict[str, list[float]] = {}
@@ -30,13 +30,15 @@ def rows(quick: bool) -> Iterator[Row]:
     timing = in_turn(
         {
             "forward": bare,
-            "f32": lambda: run_scan(sets, "f32", counted),
-            "bf16": lambda: run_scan(sets, "bf16", counted),
+            **{
+                precision: lambda precision=precision: run_scan(sets, precision, counted)
+                for precision in precisions()
+            },
         }
     )
     rounds = len(timing.seconds["forward"])
     timing = Timing({side: seconds[-rounds:] for side, seconds in counted.items()}, timing.results)
-    for precision, bar in BARS.items():
+    for precision in precisions():
         result = timing.results[precision]
         yield ratio_row(
             f"ResNet-56, CIFAR-10 + CIFAR-100 ({train:,} + {test:,} images each), 28 layers, 56 exact "
@@ -44,7 +46,7 @@ def rows(quick: bool) -> Iterator[Row]:
             timing,
             precision,
             "forward",
-            bar,
+            BARS[precision],
             sense="<=",
             accuracy=accuracies(result, timing.results["f32"]),
             note=stages(result),
