@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunnelscope.reproduce.items import ITEMS, PAPERS, Item
 from tunnelscope.reproduce.ledger import PACKAGED, Row, read_rows
+from tunnelscope.reproduce.masarczyk2023.claims import CLAIMS
 from tunnelscope.reproduce.verdicts import AGREES, DISAGREES, NOT_COMPARABLE
 
 FOLDER = Path(__file__).resolve().parent / "reproductions"
@@ -25,10 +26,16 @@ Networks* (NeurIPS 2023, arXiv:2305.19753). Its full text was not at hand when t
 *published* holds what readers of the paper and replications report, and tests of claims that are not known
 to us are ours.""",
 }
-READING = """A row of the ledger is a claim under one reading: a probe, a threshold, a place where the network
-is read. *Surely* counts the readings whose whole 95 % interval over seeds is on the verdict's side. The whole
-ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
+READING = """A row of the ledger is a claim about one network under one reading: a probe, a threshold, a place
+where the network is read. *Surely* counts the rows whose whole 95 % interval over seeds is on the verdict's
+side. A claim *holds* where all rows agree, *depends on the reading* where some do; rows beside a control
+compare with a network that has learnt nothing, and where none of them agrees the claim tells nothing of
+training. The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
+HOLDS, DEPENDS, FAILS = "holds", "depends on the reading", "does not hold"
+LIKE_CONTROL = "no more than in the control"  # the readings agree, but so they do without any training
+NOTHING = "not comparable"
+SHOWN = 3  # readings that disagree
 
 
 def pages(rows: Sequence[Row]) -> dict[str, str]:
@@ -73,39 +80,73 @@ def is_of(path: Path, item: Item) -> bool:
 
 
 def findings(rows: Sequence[Row]) -> str:
-    """What was found in words: each claim with the readings it holds in."""
-    lines = []
-    for claim, own in by_claim(rows).items():
-        yes, no = readings(own, AGREES), readings(own, DISAGREES)
-        if yes and no:
-            share = f"{len(yes)} of {len(yes) + len(no)}"
-            lines.append(f"- **depends on the reading** ({share} agree): {claim}")
-        elif yes or no:
-            judged = len(yes) + len(no)
-            count = f" (all {judged} readings)" if judged > 1 else ""
-            lines.append(f"- **{'holds' if yes else 'does not hold'}**{count}: {claim}")
-        else:
-            lines.append(f"- **not comparable**: {claim} ({own[0].note})")
-    unsure, known = (sum(row.sure in wanted for row in rows) for wanted in ((False,), (False, True)))
-    if unsure:
-        lines.append(
-            f"\nIn {unsure} of {known} rows with an interval it reaches the test's other side (marked ?)."
-        )
+    """What was found, a sentence or two a claim: how many readings agree, and what the control says."""
+    lines = [sentence(number, own) for number, own in by_number(rows).items()]
+    for row in rows:
+        if not row.test and not row.reading:
+            lines.append(f"- **not comparable**: {row.claim} ({row.note})")
     return "\n".join(lines)
 
 
-def by_claim(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows that judge something, by their claim; with those of which nothing can be compared at all."""
-    judged: dict[str, list[Row]] = {}
+def sentence(number: str, rows: Sequence[Row]) -> str:
+    """A claim's outcome in words."""
+    told = f"- **{number}, {CLAIMS[number]}: {outcome(rows)}**"
+    own, beside = parted(rows)
+    judged = [row for row in own if row.verdict in (AGREES, DISAGREES)]
+    if not judged:
+        return f"{told} ({own[0].note})." if own else f"{told}."
+    told += f". {share(judged)} agree"
+    apart = [
+        f"{row.claim.partition(': ')[2] or row.claim} ({row.reading})"
+        for row in judged
+        if row.verdict == DISAGREES
+    ]
+    if apart and len(apart) < len(judged):
+        more = f" and {len(apart) - SHOWN} more" if len(apart) > SHOWN else ""
+        told += f"; against it: {'; '.join(apart[:SHOWN])}{more}"
+    compared = [row for row in beside if row.verdict in (AGREES, DISAGREES)]
+    return told + (f". Beside the control {share(compared)} agree." if compared else ".")
+
+
+def share(rows: Sequence[Row]) -> str:
+    """How many rows agree, and how many of those surely."""
+    yes = [row for row in rows if row.verdict == AGREES]
+    sure = sum(row.sure is True for row in yes)
+    return f"{len(yes)} of {len(rows)} rows" + (f" ({sure} surely)" if yes else "")
+
+
+def outcome(rows: Sequence[Row]) -> str:
+    """One of OUTCOMES, by the readings alone; what the control says is told beside it."""
+    own, beside = parted(rows)
+    found = {row.verdict for row in own} & {AGREES, DISAGREES}
+    if not found:
+        return NOTHING
+    if found == {DISAGREES}:
+        return FAILS
+    against = [row.verdict for row in beside if row.verdict in (AGREES, DISAGREES)]
+    if against and AGREES not in against:
+        return LIKE_CONTROL
+    return DEPENDS if DISAGREES in found else HOLDS
+
+
+def parted(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows that test a claim, and rows that compare it with a control."""
+    beside = [row for row in rows if is_control(row)]
+    return [row for row in rows if row not in beside], beside
+
+
+def is_control(row: Row) -> bool:
+    """Whether a row compares the network with what has learnt nothing."""
+    return any(word in f"{row.claim} {row.reading}" for word in ("untrained", "control", "step 0"))
+
+
+def by_number(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that judge a claim, by its number in our list, ascending."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        if row.test or not row.reading:
-            judged.setdefault(row.claim, []).append(row)
-    return judged
-
-
-def readings(rows: Sequence[Row], verdict: str) -> list[str]:
-    """Readings under which a verdict was reached."""
-    return [row.reading for row in rows if row.verdict == verdict]
+        if row.test:
+            found.setdefault(row.claim.partition(" ")[0], []).append(row)
+    return {number: found[number] for number in sorted(found, key=lambda one: int(one[1:]))}
 
 
 def claims_table(rows: Sequence[Row]) -> str:
@@ -120,13 +161,21 @@ def claims_table(rows: Sequence[Row]) -> str:
 
 
 def cells_table(rows: Sequence[Row]) -> str:
-    """Numbers whose published value is not known to us."""
+    """Numbers whose published value is not known to us: a row a subject, a column a reading."""
     cells = [row for row in rows if not row.test and row.reading]
-    if not cells:
-        return ""
-    lines = ["Cells of the paper that are not known to us, as they come out here:", ""]
-    lines += ["| cell | reading | ours |", "|:--|:--|--:|"]
-    return "\n".join([*lines, *(f"| {row.claim} | {row.reading} | {number(row)} |" for row in cells)])
+    by_quantity: dict[str, list[Row]] = {}
+    for row in cells:
+        by_quantity.setdefault(row.claim.rpartition(": ")[2], []).append(row)
+    parts = ["Cells of the paper that are not known to us, as they come out here:"] if cells else []
+    for quantity, own in by_quantity.items():
+        heads = list(dict.fromkeys(row.reading for row in own))
+        lines = [f"| {quantity} | {' | '.join(heads)} |", "|:--|" + "--:|" * len(heads)]
+        subjects = dict.fromkeys(row.claim.rpartition(": ")[0] for row in own)
+        for subject in subjects:
+            told = {row.reading: number(row) for row in own if row.claim.rpartition(": ")[0] == subject}
+            lines.append(f"| {subject} | {' | '.join(told.get(head, '') for head in heads)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def notes(rows: Sequence[Row]) -> str:
@@ -149,23 +198,10 @@ def number(row: Row) -> str:
 
 def paper_page(paper: str, rows: Sequence[Row]) -> str:
     """The summary of a paper: which claims hold, which depend on the reading, which do not."""
-    groups: dict[str, list[str]] = {"Holds": [], "Depends on the reading": [], "Does not hold": []}
-    for (item, claim), own in by_item_and_claim(rows).items():
-        yes, no = readings(own, AGREES), readings(own, DISAGREES)
-        if not yes and not no:
-            continue
-        kind = "Depends on the reading" if yes and no else "Holds" if yes else "Does not hold"
-        sure = sum(row.sure is True for row in own)
-        link = f"[{ITEMS[item].short}]({slug(ITEMS[item])}.md)"
-        share = f"{len(yes)} of {len(yes) + len(no)}"
-        groups[kind].append(f"| {claim} | {link} | {share} | {sure} |")
-    parts = [f"# {TITLES[paper]}", LEAD.get(paper, "")]
-    parts.append(READING)
-    for kind, lines in groups.items():
-        if lines:
-            parts.append(f"## {kind}")
-            heads = ["| claim | item | readings that agree | surely |", "|:--|:--|:--|--:|"]
-            parts.append("\n".join([*heads, *lines]))
+    parts = [f"# {TITLES[paper]}", LEAD.get(paper, ""), READING]
+    for scale in dict.fromkeys(row.scale for row in rows):
+        parts.append(f"## At `{scale}`")
+        parts.append(summary_table([row for row in rows if row.scale == scale]))
     items = [item for item in ITEMS.values() if item.paper == paper]
     answered = [item for item in items if any(row.item == item.name for row in rows)]
     parts.append("## Items")
@@ -175,13 +211,16 @@ def paper_page(paper: str, rows: Sequence[Row]) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def by_item_and_claim(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Judged rows by item and claim."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.test:
-            found.setdefault((row.item, row.claim), []).append(row)
-    return found
+def summary_table(rows: Sequence[Row]) -> str:
+    """A row a claim: its outcome, how many rows agree, what the control says, and the items."""
+    lines = ["| | claim | outcome | agree | beside the control | items |", "|:--|:--|:--|:--|:--|:--|"]
+    for number, own in by_number(rows).items():
+        tests, beside = ([row for row in part if row.verdict in (AGREES, DISAGREES)] for part in parted(own))
+        items = dict.fromkeys(row.item for row in own)
+        links = ", ".join(f"[{ITEMS[item].short}]({slug(ITEMS[item])}.md)" for item in items)
+        cells = (number, CLAIMS[number], outcome(own), share(tests), share(beside) if beside else "–", links)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def tunnelled() -> Curves:
         within=np.exp(-0.2 * LAYERS),
         between=np.exp(0.1 * LAYERS),
         cka=np.where(inside, 0.99**distance, 0.5**distance),
+        attainable=np.full(12, 100.0),
         own=0.61,
+        classes=10,
     )
 
 
@@ -41,7 +43,12 @@ def unlearnt() -> Curves:
     ranks = dict.fromkeys(("1e-2", "1e-3", "1e-4"), flat)
     cka = 0.7 ** np.abs(LAYERS[:, None] - LAYERS)
     one = replace(tunnelled(), id=fading, ood=np.stack([fading, fading]), ranks=ranks, own=0.1)
-    return replace(one, ood_ranks=np.stack([flat, flat]), cka=cka)
+    return replace(one, ood_ranks=np.stack([flat, flat]), cka=cka, within=np.ones(12), between=np.ones(12))
+
+
+def idle() -> Curves:
+    """The same curves of a network that is said to have learnt: what its control cannot tell from it."""
+    return replace(unlearnt(), own=0.61)
 
 
 def growing() -> Curves:
@@ -50,9 +57,9 @@ def growing() -> Curves:
     return replace(tunnelled(), id=rising, ood=np.stack([rising, rising]), own=0.8)
 
 
-def verdicts(judge, *arguments) -> dict[str, list[str]]:
+def verdicts(judge, one: Curves, control: Curves | None = None) -> dict[str, list[str]]:
     found = Found((0, 1))
-    judge(found, "mlp", "reading", *([one, one] for one in arguments))
+    judge(found, "mlp", "reading", [replace(one, control=control)] * 2)
     told: dict[str, list[str]] = {}
     for row in found.rows:
         if row.test:
@@ -69,7 +76,7 @@ def test_saturation() -> None:
     none = verdicts(claims.saturation, growing(), unlearnt())
     assert none["layers of the tunnel (95 % of the last probe)"] == [DISAGREES]
     assert none["ID accuracy gained from the start on, points a layer"] == [NOT_COMPARABLE]
-    control = verdicts(claims.saturation, unlearnt(), unlearnt())
+    control = verdicts(claims.saturation, idle(), unlearnt())
     assert control["last layer's ID accuracy less the best of any layer untrained, points"] == [DISAGREES]
 
 
@@ -83,7 +90,7 @@ def test_start() -> None:
 
 def test_rank() -> None:
     assert every(verdicts(claims.rank_collapse, tunnelled(), unlearnt())) == {AGREES}
-    assert DISAGREES in every(verdicts(claims.rank_collapse, unlearnt(), unlearnt()))
+    assert every(verdicts(claims.rank_collapse, idle(), unlearnt())) == {DISAGREES}
     found = Found((0,))
     claims.rank_of_classes(found, "mlp", "reading", [tunnelled()], 10)
     assert [row.ours for row in found.rows] == [12.5] * 3
@@ -111,7 +118,7 @@ def test_ood() -> None:
     none = verdicts(claims.ood, growing(), unlearnt())
     assert none["OOD accuracy retained at the last layer"] == [DISAGREES]
     assert none["OOD accuracy retained, less the same untrained"] == [DISAGREES]
-    control = verdicts(claims.ood, unlearnt(), unlearnt())
+    control = verdicts(claims.ood, idle(), unlearnt())
     assert control["OOD accuracy retained at the last layer"] == [
         AGREES
     ]  # which is why the next row is there
@@ -119,17 +126,40 @@ def test_ood() -> None:
 
 
 def test_variances() -> None:
-    assert every(verdicts(claims.variances, tunnelled())) == {AGREES}
+    assert every(verdicts(claims.variances, tunnelled(), unlearnt())) == {AGREES}
     turned = replace(tunnelled(), within=tunnelled().between, between=tunnelled().within)
-    assert every(verdicts(claims.variances, turned)) == {DISAGREES}
+    assert every(verdicts(claims.variances, turned, unlearnt())) == {DISAGREES}
 
 
 def test_similarity() -> None:
     assert every(verdicts(claims.similarity, tunnelled(), unlearnt())) == {AGREES}
-    assert every(verdicts(claims.similarity, unlearnt(), unlearnt())) <= {
-        DISAGREES,
-        NOT_COMPARABLE,
-    }
+    assert every(verdicts(claims.similarity, idle(), unlearnt())) <= {DISAGREES, NOT_COMPARABLE}
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        claims.saturation,
+        claims.starting_layer,
+        claims.rank_collapse,
+        claims.ood,
+        claims.variances,
+        claims.similarity,
+    ],
+)
+def test_nothing_is_judged_on_a_network_that_has_not_learnt(judge) -> None:
+    idler = replace(tunnelled(), own=0.18)
+    assert every(verdicts(judge, idler, unlearnt())) == {NOT_COMPARABLE}
+    found = Found((0, 1))
+    claims.accuracy(found, "MLP", [tunnelled(), idler])
+    assert found.rows[0].note.startswith("seeds 1 have not learnt")
+
+
+def test_a_narrow_layer_has_no_low_rank_for_that() -> None:
+    narrow = replace(tunnelled(), attainable=RANK)
+    told = verdicts(claims.rank_collapse, narrow)
+    assert told["last layer's rank over the largest, both as shares of the attainable rank"] == [DISAGREES]
+    assert told["last layer's rank over the largest"] == [AGREES] * 3
 
 
 def history(tunnel: float, extractor: float) -> pd.DataFrame:

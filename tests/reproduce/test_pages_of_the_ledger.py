@@ -85,18 +85,51 @@ def test_every_test_can_be_read_back() -> None:
         assert parsed(test.words) == test
 
 
+def judged(claim: str, reading: str, verdict: str, **others) -> Row:
+    """A row of an item at `small`."""
+    command = "tunnelscope reproduce masarczyk2023/fig1 --scale small"
+    told = {"test": "≥ 2", "ours": 1.0, "scale": "small", "command": command} | others
+    return Row("masarczyk2023/fig1", claim, reading=reading, verdict=verdict, **told)
+
+
 def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
-    one = Row("masarczyk2023/fig1", "C1 claim", test="≥ 2", ours=3.0, scale="small", verdict="agrees")
     rows = [
-        Row(**{**one.as_dict(), "reading": "a", "command": "tunnelscope reproduce masarczyk2023/fig1"}),
-        Row(**{**one.as_dict(), "reading": "b", "ours": 1.0, "verdict": "disagrees", "sure": False}),
-        Row(**{**one.as_dict(), "reading": "a", "claim": "C2 other"}),
+        judged("C10 VGG-19: far", "a", "agrees"),
+        judged("C1 VGG-19: left", "a", "agrees", sure=True),
+        judged("C1 VGG-19: left", "b", "disagrees", sure=False),
+        judged("C2 VGG-19: start", "a", "agrees"),
+        judged("VGG-19 on CIFAR-10: layer", "95 %", "not comparable", test="", ours=7.0),
+        judged("VGG-19 on CIFAR-10: layer", "98 %", "not comparable", test="", ours=9.0),
+        judged("MLP on CIFAR-10: layer", "95 %", "not comparable", test="", ours=4.0),
     ]
     told = make_reproductions.pages(rows)
     page = told["masarczyk2023-fig1.md"]
-    assert "**depends on the reading** (1 of 2 agree): C1 claim" in page
-    assert "**holds**: C2 other" in page
-    assert "| C1 claim | b | unknown | 1 | ≥ 2 | disagrees ? |" in page
+    assert "depends on the reading**. 1 of 2 rows (1 surely) agree; against it: left (b)." in page
+    assert page.index("**C2, ") < page.index("**C10, ")
+    assert "holds**. 1 of 1 rows (0 surely) agree." in page
+    assert "| C1 VGG-19: left | b | unknown | 1 | ≥ 2 | disagrees ? |" in page
+    assert (
+        "| layer | 95 % | 98 % |\n|:--|--:|--:|\n| VGG-19 on CIFAR-10 | 7 | 9 |\n| MLP on CIFAR-10 | 4 |  |"
+        in page
+    )
     summary = told["masarczyk2023.md"]
-    assert "## Holds\n\n| claim | item | readings that agree | surely |" in summary
+    assert "## At `small`" in summary
+    assert "depends on the reading | 1 of 2 rows (1 surely) | – | [fig1](masarczyk2023-fig1.md) |" in summary
     assert "Still to be run: fig2" in summary
+
+
+@pytest.mark.parametrize(
+    ("own", "beside", "outcome"),
+    [
+        (["agrees", "agrees"], [], "holds"),
+        (["agrees", "agrees"], ["agrees", "disagrees"], "holds"),
+        (["agrees", "agrees"], ["disagrees"], "no more than in the control"),
+        (["agrees", "disagrees"], ["agrees"], "depends on the reading"),
+        (["disagrees"], ["agrees"], "does not hold"),
+        (["not comparable"], ["disagrees"], "not comparable"),
+    ],
+)
+def test_a_claim_that_the_control_shows_too_does_not_hold(own, beside, outcome) -> None:
+    rows = [judged("C3 MLP: rank", f"reading {number}", verdict) for number, verdict in enumerate(own)]
+    rows += [judged("C3 MLP: rank", "against the untrained control", verdict) for verdict in beside]
+    assert make_reproductions.outcome(rows) == outcome

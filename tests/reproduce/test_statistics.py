@@ -21,7 +21,9 @@ def curves(**changes) -> Curves:
         "within": np.exp(-np.arange(10.0)),
         "between": np.exp(np.arange(10.0)),
         "cka": np.eye(10),
+        "attainable": np.full(10, 100.0),
         "own": 0.82,
+        "classes": 10,
     }
     return Curves(**(given | changes))
 
@@ -62,6 +64,8 @@ def test_no_tunnel_has_no_slope() -> None:
 def test_ranks_and_ood() -> None:
     one = curves()
     assert statistics.rank_drop(one) == pytest.approx(0.1)
+    narrow = curves(attainable=np.array([100.0] * 9 + [16]))
+    assert statistics.rank_share_drop(narrow) == pytest.approx((8 / 16) / (80 / 100))
     assert statistics.last_third(one.ranks["1e-3"]) == 9
     assert statistics.retained(one.ood) == pytest.approx(0.5)
     assert statistics.peak(one) == 4
@@ -77,6 +81,7 @@ def test_blocks_of_cka() -> None:
     np.fill_diagonal(cka, 1)
     assert statistics.block_means(cka, inside) == pytest.approx((0.9, 0.2))
     assert statistics.block_means(cka, np.arange(10) >= 9)[0] is None
+    assert statistics.block_means(cka, np.arange(10) >= 8)[0] is None
     near = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
     assert statistics.block_means(near, np.full(3, True))[0] == pytest.approx(0.6)
     assert statistics.block_means(near, np.full(3, True), 1)[0] == pytest.approx(0.85)

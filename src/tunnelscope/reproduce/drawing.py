@@ -54,7 +54,21 @@ def _panel(figure: Figure, name: str) -> Any:
     line = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
         y=alt.Y("y:Q", title=figure.y, scale=scale)
     )
-    return alt.layer(band, line).properties(width=WIDTH, height=HEIGHT)
+    return alt.layer(*_shade(figure, name), band, line).properties(width=WIDTH, height=HEIGHT)
+
+
+def _shade(figure: Figure, name: str) -> list[Any]:
+    """The tunnel behind a panel's lines."""
+    if name not in figure.shaded:
+        return []
+    start, end = figure.shaded[name]
+    if start >= end:
+        return []
+    return [
+        alt.Chart(alt.Data(values=[{"from": start, "to": end}]))
+        .mark_rect(color=TOKENS["light"].tunnel)
+        .encode(x=alt.X("from:Q", title=figure.x), x2="to:Q")
+    ]
 
 
 def _heat(figure: Figure, frame: Any, name: str) -> alt.Chart:

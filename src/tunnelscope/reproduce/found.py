@@ -21,6 +21,7 @@ class Figure:
         x, y: titles of the axes.
         kind: "lines" or "heat".
         log: a logarithmic y axis (lines) or colour (heat).
+        shaded: of a panel with lines, from where to where it is shaded: the tunnel.
     """
 
     frame: "pd.DataFrame"
@@ -28,6 +29,7 @@ class Figure:
     y: str
     kind: str = "lines"
     log: bool = False
+    shaded: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.masarczyk2023 import claims, statistics
 from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, FAMILIES, TITLES, Experiment
-from tunnelscope.reproduce.masarczyk2023.plots import cka_figure, ood_figure, variance_figure
+from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, pairs_figure, variance_figure
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves, each
 from tunnelscope.reproduce.verdicts import at_least, below
 
 
@@ -18,9 +19,14 @@ def cka(experiment: Experiment) -> Found:
     panels = {}
     for family in ("vgg19", "resnet34"):
         panels[TITLES[family]] = curves = experiment.curves(family, EXACT)
-        control = experiment.curves(family, EXACT, is_trained=False)
-        claims.similarity(found, family, EXACT, curves, control)
-    found.figures["appendix-cka"] = cka_figure(panels)
+        claims.accuracy(found, TITLES[family], curves)
+        claims.similarity(found, family, EXACT, curves)
+    found.figures["appendix-cka"] = pairs_figure(
+        {
+            f"{title}, CKA": (curves[0].numbers, [one.cka for one in curves])
+            for title, curves in panels.items()
+        }
+    )
     return found
 
 
@@ -28,7 +34,9 @@ def variances(experiment: Experiment) -> Found:
     """Variances within and between classes of all three networks."""
     found = Found(experiment.seeds)
     for family in FAMILIES:
-        claims.variances(found, family, EXACT, experiment.curves(family, EXACT))
+        curves = experiment.curves(family, EXACT)
+        claims.accuracy(found, TITLES[family], curves)
+        claims.variances(found, family, EXACT, curves)
     found.figures["appendix-variances"] = variance_figure(
         {TITLES[family]: experiment.curves(family, EXACT) for family in FAMILIES}
     )
@@ -49,25 +57,23 @@ def no_skip(experiment: Experiment) -> Found:
         name = f"ResNet-34 {title}"
         found.claim(
             f"C1 {name}: layers of the tunnel",
-            [float(one.tunnel.sum()) for one in curves],
+            each(curves, lambda one: float(one.tunnel.sum())),
             at_least(2),
             EXACT,
         )
         found.claim(
             f"C11 {name}: OOD accuracy retained",
-            [statistics.retained(one.ood) for one in curves],
+            each(curves, lambda one: statistics.retained(one.ood)),
             below(0.9),
             EXACT,
         )
         found.claim(
             f"C3 {name}: last layer's rank over the largest",
-            [statistics.rank_drop(one) for one in curves],
-            below(0.5),
+            each(curves, statistics.rank_drop),
+            below(claims.COLLAPSED),
             f"{EXACT}; rank at 1e-3",
         )
-        found.cell(f"{name}: layer after which the tunnel starts", [one.start() for one in curves], EXACT)
-        found.cell(
-            f"{name}: the network's own accuracy, %", [100 * one.own for one in curves if one.own], EXACT
-        )
-    found.figures["appendix-no-skip"] = ood_figure(panels)
+        found.cell(f"{name}: {claims.START}", each(curves, Curves.start), EXACT)
+        claims.accuracy(found, name, curves)
+    found.figures["appendix-no-skip"] = accuracy_and_rank(panels)
     return found

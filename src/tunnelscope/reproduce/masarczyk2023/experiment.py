@@ -1,7 +1,7 @@
 """The paper's networks trained and scanned at a scale, as its items ask for them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ RANKS = {"1e-3": "numerical_rank", "1e-2": "numerical_rank_1e-2", "1e-4": "numer
 EXACT = "exact probe, pooled 2×2, convolution outputs"
 RECIPE = "the paper's probe recipe, pooled 2×2, convolution outputs"
 ACTIVATED = "exact probe, pooled 2×2, after the activation"
+AVERAGED = "exact probe, averaged over the map, convolution outputs"
 FLAT = "ridge probe, flattened (8,000 columns at most), convolution outputs"
 
 
@@ -113,46 +114,54 @@ class Experiment:
         """The layers the paper reads: convolutions, hidden linear layers; of a ResNet's block the second."""
         return RESNET_POINTS if "resnet" in model else "convs"
 
-    def draws(self) -> str:
-        """The draws of ten CIFAR-100 classes."""
-        return self.lab.source("cifar100", f"classes=random:10&draws={self.scale.draws}")
+    def draws(self, reading: str = "") -> str:
+        """The draws of ten CIFAR-100 classes that a reading is taken on."""
+        count = self.scale.flat_draws if reading == FLAT else self.scale.draws
+        return self.lab.source("cifar100", f"classes=random:10&draws={count}")
 
-    def curves(
-        self, family: str, reading: str, *, data: str = "cifar10", is_trained: bool = True
-    ) -> list[Curves]:
+    def curves(self, family: str, reading: str, *, data: str = "cifar10") -> list[Curves]:
         """Return the curves of a family's networks under a reading, one a seed.
 
+        Beside CIFAR-10 draws of CIFAR-100 classes are read, and with some readings the control: the same
+        networks as they were drawn.
+
         Args:
-            reading: EXACT, RECIPE, ACTIVATED or FLAT.
-            data: that the networks were trained on; beside CIFAR-10 draws of CIFAR-100 classes are read.
-            is_trained: or the same networks as they were drawn, the control.
+            reading: one of `readings`.
+            data: that the networks were trained on.
         """
-        ood = [self.draws()] if data == "cifar10" and reading in WITH_OOD else []
+        ood = [self.draws(reading)] if data == "cifar10" else []
+        has_control = data == "cifar10" and reading in WITH_CONTROL
         found = []
         for seed in self.seeds:
             settings: dict[str, Any] = {"layers": self.points(family), "seed": seed, **_READ_BY[reading]}
             settings.setdefault("probe", self.scale.probe)
             most = self.scale.flat_rows if reading == FLAT else self.scale.rows
             settings["max_samples"] = most and max(most, FEWEST_OF_A_CLASS * CLASSES[data])
-            if is_trained:
-                subject: Trained | str = self.trained(family, seed, data=data)
-            else:
-                subject, settings["weights"] = self.model(family), "random"
-            found.append(curves_of(self.lab.scanned(subject, self.lab.source(data), ood, **settings)))
+            sources = (self.lab.source(data), ood)
+            one = curves_of(self.lab.scanned(self.trained(family, seed, data=data), *sources, **settings))
+            if has_control:
+                drawn = self.lab.scanned(self.model(family), *sources, weights="random", **settings)
+                one = replace(one, control=curves_of(drawn))
+            found.append(one)
         return found
 
     def readings(self, family: str) -> tuple[str, ...]:
-        """All readings of a family: an MLP's layers are vectors, which nothing is to be flattened of."""
-        return (EXACT, RECIPE, ACTIVATED) if family == "mlp" else (EXACT, RECIPE, ACTIVATED, FLAT)
+        """All readings of a family: an MLP's layers are vectors, of which nothing is pooled or flattened."""
+        return (EXACT, RECIPE, ACTIVATED) if family == "mlp" else tuple(_READ_BY)
+
+    def has_own_rank(self, reading: str) -> bool:
+        """Whether a reading has other features than EXACT, and so other ranks."""
+        return reading != RECIPE
 
 
 _READ_BY: dict[str, dict[str, Any]] = {
     EXACT: {},
     RECIPE: {"probe": "masarczyk2023"},
     ACTIVATED: {"layers": "blocks"},
+    AVERAGED: {"pool": "avg"},
     FLAT: {"probe": "ridge", "pool": "flatten"},
 }
-WITH_OOD = (EXACT, RECIPE)
+WITH_CONTROL = (EXACT, FLAT)  # a scan of the untrained network takes as long as one of the trained
 PAPER_EPOCHS = {"mlp": 1000, "vgg": 160, "resnet": 164}
 
 
@@ -177,7 +186,8 @@ def curves_of(found: Scan) -> Curves:
         rows = rows.sort_values("layer_index")
         return rows["value"].to_numpy(dtype=float)
 
-    id_key = next(entry["key"] for entry in found.run["data"] if entry["role"] == "id")
+    id_set = next(entry for entry in found.run["data"] if entry["role"] == "id")
+    id_key = id_set["key"]
     others = [entry["key"] for entry in found.run["data"] if entry["role"] == "ood"]
     own = found.run["network_accuracy"]
     return Curves(
@@ -189,7 +199,11 @@ def curves_of(found: Scan) -> Curves:
         within=curve(id_key, "within_variance"),
         between=curve(id_key, "between_variance"),
         cka=_cka(layers, id_key, [layer["name"] for layer in found.run["layers"]]),
+        attainable=np.array(
+            [min(id_set["n_test"] - 1, layer["width"]) for layer in found.run["layers"]], dtype=float
+        ),
         own=own["value"] if own else None,
+        classes=id_set["classes"],
     )
 
 

@@ -1,7 +1,6 @@
 """Figures 1 to 9 of the 2023 paper, one function each: what it trains, what it measures, what it judges."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
     CLASSES,
     EXACT,
     FAMILIES,
-    RECIPE,
     TITLES,
     Experiment,
     activations,
@@ -23,13 +21,11 @@ from tunnelscope.reproduce.masarczyk2023.plots import (
     FIRST_STEPS,
     accuracy_and_rank,
     change_figure,
-    cka_figure,
-    lines_figure,
-    ood_figure,
+    pairs_figure,
     rank_figure,
     variance_figure,
 )
-from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves, each
 from tunnelscope.reproduce.verdicts import above, at_most, below
 
 QUIET = (1 / 8, 1 / 2)  # of the training, in which weights change little: epochs 20 to 80 of 160
@@ -56,10 +52,13 @@ def fig2(experiment: Experiment) -> Found:
     for family in FAMILIES:
         claims.whole_split(found, experiment, family)
     ranks = [
-        [statistics.last_third(one.ranks["1e-3"]) for one in experiment.curves(family, EXACT)]
+        each(experiment.curves(family, EXACT), lambda one: statistics.last_third(one.ranks["1e-3"]))
         for family in FAMILIES
     ]
-    higher = [resnet / max(mlp, vgg) for mlp, vgg, resnet in zip(*ranks, strict=True)]
+    higher = [
+        resnet / max(mlp, vgg) if mlp and vgg and resnet else None
+        for mlp, vgg, resnet in zip(*ranks, strict=True)
+    ]
     words = "C4 ResNet-34: rank over its last third, over the higher of MLP and VGG-19"
     found.claim(words, higher, above(1), f"{EXACT}; rank at 1e-3")
     panels = {TITLES[family]: experiment.curves(family, EXACT) for family in FAMILIES}
@@ -71,6 +70,7 @@ def fig3(experiment: Experiment) -> Found:
     """Variances within and between classes of VGG-19."""
     found = Found(experiment.seeds)
     curves = experiment.curves("vgg19", EXACT)
+    claims.accuracy(found, "VGG-19", curves)
     claims.variances(found, "vgg19", EXACT, curves)
     found.not_comparable("UMAP of the layers", UNPOOLED)
     found.figures["fig3"] = variance_figure({"VGG-19": curves})
@@ -81,31 +81,32 @@ def fig4(experiment: Experiment) -> Found:
     """CKA between the layers of the MLP, and how far each layer's representation is from the one before."""
     found = Found(experiment.seeds)
     curves = experiment.curves("mlp", EXACT)
-    claims.similarity(found, "mlp", EXACT, curves, experiment.curves("mlp", EXACT, is_trained=False))
-    ratios, moved = [], []
+    claims.accuracy(found, "MLP", curves)
+    claims.similarity(found, "mlp", EXACT, curves)
+    ratios, apart = [], []
     for seed, one in zip(experiment.seeds, curves, strict=True):
-        steps = layer_differences(experiment, seed)
-        inside = one.tunnel[1:]
-        is_split = inside.any() and not inside.all()
+        apart.append(layer_differences(experiment, seed))
+        steps, inside = np.diagonal(apart[-1], 1), one.tunnel[1:]
+        is_split = one.has_learnt and inside.any() and not inside.all()
         ratios.append(float(steps[inside].mean() / steps[~inside].mean()) if is_split else None)
-        moved.append(steps)
     words = "C6 MLP: mean L1 difference between neighbouring layers, tunnel over extractor"
     found.claim(words, ratios, below(1), "test images, each layer scaled to a mean absolute value of 1")
-    found.figures["fig4"] = cka_figure({"MLP": curves})
-    found.figures["fig4-differences"] = lines_figure(
-        {"MLP": [(one.numbers[1:], steps) for one, steps in zip(curves, moved, strict=True)]},
-        "L1 difference from the layer before",
+    found.figures["fig4"] = pairs_figure(
+        {
+            "MLP, CKA": (curves[0].numbers, [one.cka for one in curves]),
+            "MLP, L1 difference": (curves[0].numbers, apart),
+        }
     )
     return found
 
 
 def layer_differences(experiment: Experiment, seed: int) -> np.ndarray:
-    """Mean absolute difference between neighbouring layers of the MLP over test images, (layers − 1,)."""
+    """Mean absolute difference between the MLP's layers over test images, (layers, layers)."""
     network = experiment.trained("mlp", seed).network()
     test = ts.load_data(experiment.lab.source("cifar10"), max_samples=experiment.scale.rows, seed=seed).test
     features = list(ts.record(network, test, layers="convs").values())
     scaled = [one / one.abs().mean() for one in features]
-    return np.array([float((after - before).abs().mean()) for before, after in pairwise(scaled)])
+    return np.array([[float((one - other).abs().mean()) for other in scaled] for one in scaled])
 
 
 def fig5(experiment: Experiment) -> Found:
@@ -113,6 +114,7 @@ def fig5(experiment: Experiment) -> Found:
     found = Found(experiment.seeds)
     changes: dict[str, list[float | None]] = {"weight_change_rms": [], "weight_change_relative": []}
     frames = []
+    claims.accuracy(found, "VGG-19", experiment.curves("vgg19", EXACT))
     for seed, one in zip(experiment.seeds, experiment.curves("vgg19", EXACT), strict=True):
         table: Any = history(experiment, seed).frame
         moved = table[table["quantity"].isin(list(changes))].copy()
@@ -137,6 +139,8 @@ def quiet_ratio(moved: Any, curves: Curves) -> float | None:
     """Mean change of the tunnel's layers over that of the extractor's, while the first rate lasts."""
     steps = moved["run"].str.removeprefix("step-").astype(int)
     share = steps / steps.max()
+    if not curves.has_learnt:
+        return None
     is_layer = moved["place"] <= curves.numbers[-1]  # not the classifier
     quiet = moved[is_layer & (share > QUIET[0]) & (share <= QUIET[1])]
     inside = quiet["place"] > curves.start()
@@ -157,7 +161,7 @@ def resets(found: Found, experiment: Experiment) -> None:
 
 def reset_losses(experiment: Experiment, seed: int, curves: Curves) -> Mapping[str, float | None]:
     """Points of accuracy that are lost, by reading; None of a network that has no tunnel to set back."""
-    if not curves.tunnel.any():
+    if not (curves.has_learnt and curves.tunnel.any()):
         return dict.fromkeys(RESETS)
     scale, source = experiment.scale, experiment.lab.source("cifar10")
     trained = experiment.trained("vgg19", seed)
@@ -193,6 +197,7 @@ def fig6(experiment: Experiment) -> Found:
     found = Found(experiment.seeds)
     early, later, untrained, first = [], [], [], []
     tables, classes = [], CLASSES["cifar10"]
+    claims.accuracy(found, "VGG-19", experiment.curves("vgg19", EXACT))
     for seed in experiment.seeds:
         ranks = rank_history(history(experiment, seed).frame)  # steps × layers
         deep = ranks.iloc[:, -max(1, ranks.shape[1] // 3) :].median(axis=1)
@@ -242,11 +247,11 @@ def fig7(experiment: Experiment) -> Found:
     """Ten classes of CIFAR-100 seen by networks of CIFAR-10: the tunnel loses them, as the rank falls."""
     found = Found(experiment.seeds)
     for family in FAMILIES:
-        for reading in (EXACT, RECIPE):
-            untrained = experiment.curves(family, EXACT, is_trained=False) if reading == EXACT else ()
-            claims.ood(found, family, reading, experiment.curves(family, reading), untrained)
+        claims.accuracy(found, TITLES[family], experiment.curves(family, EXACT))
+        for reading in experiment.readings(family):
+            claims.ood(found, family, reading, experiment.curves(family, reading))
     panels = {TITLES[family]: experiment.curves(family, EXACT) for family in FAMILIES}
-    found.figures["fig7"] = ood_figure(panels)
+    found.figures["fig7"] = accuracy_and_rank(panels)
     return found
 
 
@@ -259,13 +264,11 @@ def fig8(experiment: Experiment) -> Found:
     claims.per_doubling(found, words, curves, statistics.peak, above(0), EXACT)
     words = "C15 VGG-19: layers by which the tunnel's start moves per doubling of the classes"
     claims.per_doubling(found, words, curves, Curves.start, above(0), EXACT)
-    for count in counts:
-        found.cell(
-            f"VGG-19 on {count} classes of CIFAR-100: best layer for CIFAR-10",
-            [statistics.peak(one) for one in curves[count]],
-            EXACT,
-        )
-    found.figures["fig8"] = ood_figure({f"{count} classes": curves[count] for count in counts})
+    for count, own in curves.items():
+        title = f"VGG-19 on {count} classes of CIFAR-100"
+        found.cell(f"{title}: best layer for CIFAR-10", each(own, statistics.peak), EXACT)
+        claims.accuracy(found, title, own)
+    found.figures["fig8"] = accuracy_and_rank({f"{count} classes": curves[count] for count in counts})
     return found
 
 
@@ -290,21 +293,19 @@ def fig9(experiment: Experiment) -> Found:
     curves = {depth: by_depth(experiment, depth) for depth in experiment.scale.depths}
     for share in (0.95, 0.98):
         reading = f"{EXACT}; {share:.0%} of the last probe"
-        starts = [
-            [curves[depth][place].start(share) for depth in curves] for place in range(len(experiment.seeds))
+        starts = {
+            depth: each(own, lambda one, share=share: one.start(share)) for depth, own in curves.items()
+        }
+        spread = [
+            None if None in of_seed else max(of_seed) - min(of_seed)
+            for of_seed in zip(*starts.values(), strict=True)
         ]
-        found.claim(
-            "C13 MLP: largest less smallest start over the depths, layers",
-            [max(one) - min(one) for one in starts],
-            at_most(1),
-            reading,
-        )
-        for depth in curves:
-            found.cell(
-                f"MLP of {depth} layers: layer after which the tunnel starts",
-                [one.start(share) for one in curves[depth]],
-                reading,
-            )
+        words = "C13 MLP: largest less smallest start over the depths, layers"
+        found.claim(words, spread, at_most(1), reading)
+        for depth, values in starts.items():
+            found.cell(f"MLP of {depth} layers: {claims.START}", values, reading)
+    for depth, own in curves.items():
+        claims.accuracy(found, f"MLP of {depth} layers", own)
     found.figures["fig9"] = accuracy_and_rank({f"{depth} layers": curves[depth] for depth in curves})
     return found
 

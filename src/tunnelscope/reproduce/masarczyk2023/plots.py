@@ -15,31 +15,28 @@ Panels = Mapping[str, Sequence[Curves]]
 
 
 def accuracy_and_rank(panels: Panels) -> Figure:
-    """ID accuracy and numerical rank (as a share of its largest) by layer."""
+    """ID accuracy (OOD accuracy where it was read) and rank, as a share of its largest, by layer."""
     rows = []
     for panel, curves in panels.items():
-        for name, values in (
-            ("ID accuracy", [100 * one.id for one in curves]),
-            (
-                "rank (1e-3), % of its largest",
-                [100 * one.ranks["1e-3"] / one.ranks["1e-3"].max() for one in curves],
-            ),
-        ):
-            rows += series(panel, name, curves[0].numbers, values)
-    return Figure(pd.DataFrame(rows), LAYER, "%")
+        shown = {
+            "ID accuracy": [100 * one.id for one in curves],
+            "OOD accuracy": [100 * one.ood.mean(axis=0) for one in curves if len(one.ood)],
+            "rank (1e-3), % of its largest": [
+                100 * one.ranks["1e-3"] / one.ranks["1e-3"].max() for one in curves
+            ],
+        }
+        for name, values in shown.items():
+            if values:
+                rows += series(panel, name, curves[0].numbers, values)
+    return Figure(pd.DataFrame(rows), LAYER, "%", shaded=tunnels(panels))
 
 
-def ood_figure(panels: Panels) -> Figure:
-    """ID and mean OOD accuracy, and rank as a share of its largest, by layer."""
-    rows = []
-    for panel, curves in panels.items():
-        rows += series(panel, "ID accuracy", curves[0].numbers, [100 * one.id for one in curves])
-        rows += series(
-            panel, "OOD accuracy", curves[0].numbers, [100 * one.ood.mean(axis=0) for one in curves]
-        )
-        ranks = [100 * one.ranks["1e-3"] / one.ranks["1e-3"].max() for one in curves]
-        rows += series(panel, "rank (1e-3), % of its largest", curves[0].numbers, ranks)
-    return Figure(pd.DataFrame(rows), LAYER, "%")
+def tunnels(panels: Panels) -> dict[str, tuple[float, float]]:
+    """From where to where each panel's tunnel reaches, by the mean start over seeds."""
+    return {
+        panel: (float(np.mean([one.start() for one in curves])), float(curves[0].numbers[-1]))
+        for panel, curves in panels.items()
+    }
 
 
 def variance_figure(panels: Panels) -> Figure:
@@ -52,15 +49,7 @@ def variance_figure(panels: Panels) -> Figure:
             ("intra over inter", [one.within / one.between for one in curves]),
         ):
             rows += series(panel, name, curves[0].numbers, values)
-    return Figure(pd.DataFrame(rows), LAYER, "variance", log=True)
-
-
-def lines_figure(panels: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], y: str) -> Figure:
-    """One line a panel, a mean over seeds."""
-    rows = []
-    for panel, curves in panels.items():
-        rows += series(panel, y, curves[0][0], [values for _, values in curves])
-    return Figure(pd.DataFrame(rows), LAYER, y)
+    return Figure(pd.DataFrame(rows), LAYER, "variance", log=True, shaded=tunnels(panels))
 
 
 def series(panel: str, name: str, x: np.ndarray, values: Sequence[np.ndarray]) -> list[dict[str, Any]]:
@@ -79,14 +68,13 @@ def series(panel: str, name: str, x: np.ndarray, values: Sequence[np.ndarray]) -
     ]
 
 
-def cka_figure(panels: Panels) -> Figure:
-    """CKA of all pairs of layers, a mean over seeds."""
+def pairs_figure(panels: Mapping[str, tuple[np.ndarray, Sequence[np.ndarray]]]) -> Figure:
+    """What is told of all pairs of layers, a mean over seeds: a panel has layers' numbers and matrices."""
     rows = []
-    for panel, curves in panels.items():
-        mean = np.mean([one.cka for one in curves], axis=0)
-        numbers = curves[0].numbers.tolist()
-        for place, number in enumerate(numbers):
-            for other, second in enumerate(numbers):
+    for panel, (numbers, matrices) in panels.items():
+        mean = np.mean(matrices, axis=0)
+        for place, number in enumerate(numbers.tolist()):
+            for other, second in enumerate(numbers.tolist()):
                 rows.append({"panel": panel, "x": number, "y": second, "value": float(mean[place, other])})
     return Figure(pd.DataFrame(rows), LAYER, LAYER, kind="heat")
 

@@ -22,6 +22,7 @@ class Scale:
         rows: of each split that a probe or a metric reads at most.
         flat_rows: the same where features are flattened.
         draws: of ten CIFAR-100 classes.
+        flat_draws: the same where features are flattened.
         depths: of the MLP's depth sweep.
         classes: of the class sweeps on CIFAR-10 and on CIFAR-100, with VGG-19.
         resnet_classes: the same with ResNet-34.
@@ -43,6 +44,7 @@ class Scale:
     rows: int | None
     flat_rows: int | None
     draws: int
+    flat_draws: int
     depths: tuple[int, ...]
     classes: dict[str, tuple[int, ...]]
     resnet_classes: dict[str, tuple[int, ...]]
@@ -65,6 +67,7 @@ PAPER = Scale(
     rows=None,
     flat_rows=None,
     draws=5,
+    flat_draws=5,
     depths=(6, 8, 10, 12),
     classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
     resnet_classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
@@ -86,6 +89,7 @@ SMALL = Scale(
     rows=4_000,
     flat_rows=2_000,
     draws=5,
+    flat_draws=1,
     depths=(6, 8, 10, 12),
     classes={"cifar10": (2, 5, 10), "cifar100": (10, 20, 50, 100)},
     resnet_classes={"cifar10": (2, 10), "cifar100": (10, 100)},
@@ -108,6 +112,7 @@ SMOKE = Scale(
     rows=100,
     flat_rows=100,
     draws=2,
+    flat_draws=1,
     depths=(6, 8),
     classes={"cifar10": (5, 10), "cifar100": (10, 20)},
     resnet_classes={"cifar10": (5, 10), "cifar100": (10, 20)},

@@ -1,6 +1,6 @@
 """The numbers that the claims of the 2023 paper are about, each a pure function of curves over layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from scipy import stats
 from tunnelscope.tunnel import stable_start, tunnel_start
 
 Array = NDArray[np.floating]
-Numbers = NDArray[Any] | Sequence[float]
+Numbers = NDArray[Any] | Sequence[float | None]
+LEARNT = 0.1  # of the way from chance to all right: a network below has not learnt its task
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,10 @@ class Curves:
         ood_ranks: the same of each OOD set at 1e-3, (sets, layers).
         within, between: variances of the ID set's training rows, (layers,).
         cka: unbiased, between all pairs of layers on the ID set's test rows, (layers, layers); may be empty.
+        attainable: the largest rank that test rows and features allow, (layers,).
         own: the network's own accuracy on the ID set; None of one whose head fits other classes.
+        classes: of the ID set.
+        control: the same of the network as it was drawn, where that was scanned.
     """
 
     numbers: NDArray[np.intp]
@@ -37,7 +41,16 @@ class Curves:
     within: Array
     between: Array
     cka: Array
+    attainable: Array
     own: float | None
+    classes: int
+    control: "Curves | None" = None
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the network has learnt its task: claims about trained networks leave the others out."""
+        chance = 1 / self.classes
+        return self.own is None or self.own >= chance + LEARNT * (1 - chance)
 
     def start(self, share: float = 0.95) -> int:
         """The number of the extractor's last layer: the first whose ID probe reaches a share of the last."""
@@ -63,6 +76,18 @@ class Curves:
     def from_start(self) -> NDArray[np.bool_]:
         """The tunnel and the extractor's last layer before it, (layers,)."""
         return self.numbers >= self.start()
+
+
+def each(curves: Sequence[Curves], statistic: Callable[[Curves], float | None]) -> list[float | None]:
+    """The statistic of each network that has learnt its task; None of the others."""
+    return [statistic(one) if one.has_learnt else None for one in curves]
+
+
+def against(
+    curves: Sequence[Curves], statistic: Callable[[Curves, Curves], float | None]
+) -> list[float | None]:
+    """The statistic of each network that has learnt its task, and of its control."""
+    return each(curves, lambda one: None if one.control is None else statistic(one, one.control))
 
 
 def slope(x: Numbers, y: Numbers) -> float | None:
@@ -92,16 +117,22 @@ def rank_drop(curves: Curves, tolerance: str = "1e-3") -> float:
     return float(ranks[-1] / ranks.max())
 
 
-def collapse_slope(curves: Curves) -> float | None:
-    """Slope of log(intra / inter) a layer from the start on, free of scale."""
-    inside = curves.from_start
+def rank_share_drop(curves: Curves, tolerance: str = "1e-3") -> float:
+    """The same of ranks over the attainable ones: some layers of a network have few features."""
+    shares = curves.ranks[tolerance] / curves.attainable
+    return float(shares[-1] / shares.max())
+
+
+def collapse_slope(curves: Curves, inside: NDArray[np.bool_] | None = None) -> float | None:
+    """Slope of log(intra / inter) a layer from the start on (or over other layers), free of scale."""
+    inside = curves.from_start if inside is None else inside
     return slope(curves.numbers[inside], np.log(curves.within[inside] / curves.between[inside]))
 
 
 def block_means(
     cka: Array, inside: NDArray[np.bool_], most_apart: int | None = None
 ) -> tuple[float | None, float | None]:
-    """Mean CKA between layers of the tunnel, and of the extractor; None of fewer than two layers.
+    """Mean CKA between layers of the tunnel, and of the extractor; None of fewer than three layers.
 
     Args:
         most_apart: only pairs at most so many layers apart: a longer block has pairs that lie farther.
@@ -112,7 +143,7 @@ def block_means(
         places = np.arange(len(block))
         apart = np.abs(places[:, None] - places)
         pairs = block[(apart > 0) & (apart <= (most_apart or len(block)))]
-        means.append(float(pairs.mean()) if len(pairs) else None)
+        means.append(float(pairs.mean()) if len(block) >= 3 else None)
     return means[0], means[1]
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tunnelscope.reproduce.found import Figure, Found
 from tunnelscope.reproduce.masarczyk2023 import claims
+from tunnelscope.reproduce.masarczyk2023.claims import START
 from tunnelscope.reproduce.masarczyk2023.experiment import (
     CLASSES,
     EXACT,
@@ -19,10 +20,9 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
 )
 from tunnelscope.reproduce.masarczyk2023.figures import by_classes
 from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, series
-from tunnelscope.reproduce.masarczyk2023.statistics import Curves
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves, each
 from tunnelscope.reproduce.verdicts import above, at_least, below, no_effect, within
 
-STARTS = "layer after which the tunnel starts"
 NO_LAYER = 1.0  # a doubling of the width moves the start by less than a layer
 CINIC = "CINIC-10 is not at hand: no copy of it could be had"
 
@@ -36,23 +36,21 @@ def table1(experiment: Experiment) -> Found:
             title = f"{TITLES[family]} on {NAMES[data]}"
             for reading in (EXACT, RECIPE):
                 curves = experiment.curves(family, reading, data=data)
-                found.claim(
-                    f"C1 {title}: layers of the tunnel",
-                    [float(one.tunnel.sum()) for one in curves],
-                    at_least(2),
-                    reading,
-                )
-                for share in (0.95, 0.98):
-                    rule = f"{reading}; {share:.0%} of the last probe"
-                    found.cell(
-                        f"{title}: {STARTS}",
-                        [one.start(share) for one in curves],
-                        rule,
-                    )
+                left = each(curves, lambda one: float(one.tunnel.sum()))
+                found.claim(f"C1 {title}: layers of the tunnel", left, at_least(2), reading)
+                starts(found, title, curves, reading)
             panels[title] = experiment.curves(family, EXACT, data=data)
-        found.not_comparable(f"{TITLES[family]} on CINIC-10: {STARTS}", CINIC)
+            claims.accuracy(found, title, panels[title])
+        found.not_comparable(f"{TITLES[family]} on CINIC-10: {START}", CINIC)
     found.figures["table1"] = accuracy_and_rank(panels)
     return found
+
+
+def starts(found: Found, title: str, curves: Sequence[Curves], reading: str) -> None:
+    """The paper's two columns: the layer after which the tunnel starts, at 95 and at 98 %."""
+    for share in (0.95, 0.98):
+        values = each(curves, lambda one, share=share: one.start(share))
+        found.cell(f"{title}: {START}", values, f"{reading}; {share:.0%} of the last probe")
 
 
 def table2(experiment: Experiment) -> Found:
@@ -66,9 +64,10 @@ def table2(experiment: Experiment) -> Found:
             test = no_effect(NO_LAYER) if family == "resnet34" else below(0)
             words = f"C14 {TITLES[family]}: layers by which the start moves per doubling of the width"
             claims.per_doubling(found, words, curves, partial(Curves.start, share=share), test, rule)
-            for width in curves:
-                words = f"{TITLES[family]}, {width:g} of the paper's width: {STARTS}"
-                found.cell(words, [one.start(share) for one in curves[width]], rule)
+        for width, own in curves.items():
+            title = f"{TITLES[family]}, {width:g} of the paper's width"
+            starts(found, title, own, EXACT)
+            claims.accuracy(found, title, own)
         rows += start_series(TITLES[family], list(curves), list(curves.values()))
     found.figures["table2"] = Figure(pd.DataFrame(rows), "width, times the paper's", "start, layer")
     return found
@@ -92,9 +91,10 @@ def table3(experiment: Experiment) -> Found:
             title = f"{TITLES[family]} on {NAMES[data]}"
             words = f"C15 {title}: layers by which the start moves per doubling of the classes"
             claims.per_doubling(found, words, curves, Curves.start, above(0), EXACT)
-            for count in counts:
-                words = f"{TITLES[family]} on {count} classes of {NAMES[data]}: {STARTS}"
-                found.cell(words, [one.start() for one in curves[count]], EXACT)
+            for count, own in curves.items():
+                words = f"{TITLES[family]} on {count} classes of {NAMES[data]}"
+                starts(found, words, own, EXACT)
+                claims.accuracy(found, words, own)
             rows += start_series(title, list(counts), list(curves.values()))
         found.not_comparable(f"C16 {TITLES[family]}: start on CINIC-10 less that on CIFAR-10", CINIC)
     images(found, experiment)
@@ -108,11 +108,15 @@ def images(found: Found, experiment: Experiment) -> None:
     curves = {share: by_images(experiment, share, all_rows) for share in experiment.scale.shares}
     whole = curves[max(curves)]
     for share, less in curves.items():
-        words = f"VGG-19 on {share:.0%} of the images: {STARTS}"
-        found.cell(words, [one.start() for one in less], EXACT)
+        title = f"VGG-19 on {share:.0%} of the images"
+        starts(found, title, less, EXACT)
+        claims.accuracy(found, title, less)
         if less is whole:
             continue
-        moved = [float(one.start() - other.start()) for one, other in zip(less, whole, strict=True)]
+        moved = [
+            float(one.start() - other.start()) if one.has_learnt and other.has_learnt else None
+            for one, other in zip(less, whole, strict=True)
+        ]
         found.claim(
             f"C16 VGG-19: start on {share:.0%} of CIFAR-10's images less that on all",
             moved,
