@@ -10,11 +10,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunnelscope.reproduce.harun2024 import released
 from tunnelscope.reproduce.items import ITEMS, PAPERS, Item
 from tunnelscope.reproduce.ledger import PACKAGED, Row, read_rows
-from tunnelscope.reproduce.masarczyk2023.claims import CLAIMS
+from tunnelscope.reproduce.masarczyk2023 import claims
 from tunnelscope.reproduce.verdicts import AGREES, DISAGREES, NOT_COMPARABLE
 
+NUMBERS, NUMBERS_TITLE = "harun2024-numbers.md", "What follows from the published data, and what does not"
 FOLDER = Path(__file__).resolve().parent / "reproductions"
 TITLES = {
     "masarczyk2023": "The Tunnel Effect, claim by claim",
@@ -25,12 +27,16 @@ LEAD = {
 Networks* (NeurIPS 2023, arXiv:2305.19753). Its full text was not at hand when the items were written:
 *published* holds what readers of the paper and replications report, and tests of claims that are not known
 to us are ours.""",
+    "harun2024": """Harun et al., *What Variables Affect OOD Generalization in Pretrained Models?* (NeurIPS
+2024, arXiv:2405.15018). At `released` its own table of 64 networks is read: printed numbers are held to what
+it gives, claims are judged on networks, each a mean over its eight OOD sets.""",
 }
 READING = """A row of the ledger is a claim about one network under one reading: a probe, a threshold, a place
 where the network is read. *Surely* counts the rows whose whole 95 % interval over seeds is on the verdict's
 side. A claim *holds* where all rows agree, *depends on the reading* where some do; rows beside a control
 compare with a network that has learnt nothing, and where none of them agrees the claim tells nothing of
 training. The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
+CLAIMS = claims.CLAIMS | released.CLAIMS
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
 HOLDS, DEPENDS, FAILS = "holds", "depends on the reading", "does not hold"
 LIKE_CONTROL = "no more than in the control"  # the readings agree, but so they do without any training
@@ -42,11 +48,46 @@ def pages(rows: Sequence[Row]) -> dict[str, str]:
     """Return every page by its file's name: one of each item that has rows, and one of each paper."""
     by_item = {name: [row for row in rows if row.item == name] for name in ITEMS}
     told = {f"{slug(ITEMS[name])}.md": item_page(ITEMS[name], own) for name, own in by_item.items() if own}
+    if numbers := [row for row in rows if row.claim.startswith("H1 ")]:
+        told[NUMBERS] = numbers_page(numbers)
     for paper in PAPERS:
         own = [row for row in rows if row.item.startswith(f"{paper}/")]
         if own:
             told[f"{paper}.md"] = paper_page(paper, own)
     return told
+
+
+def numbers_page(rows: Sequence[Row]) -> str:
+    """Printed numbers of the 2024 paper that do not come out of its table, with the rule that gives them."""
+    by_number: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        by_number.setdefault((row.item, row.claim, row.reading.partition("; ")[0]), []).append(row)
+    apart = [own for own in by_number.values() if any(row.verdict == DISAGREES for row in own)]
+    nowhere = [own for own in apart if all(row.verdict == DISAGREES for row in own)]
+    parts = [f"# {NUMBERS_TITLE}", LEAD["harun2024"]]
+    out, always = len(by_number) - len(nowhere), len(by_number) - len(apart)
+    all_told = f"{len(by_number):,} printed numbers"
+    parts.append(
+        f"Of {all_told} {out:,} come out under one rule or another, {always:,} of them under every rule that "
+        f"was tried; {len(nowhere)} come out under none. Those that depend on the rule or do not come out:"
+    )
+    heads = ["| number | of | printed | comes out as | rule | item |", "|:--|:--|--:|--:|:--|:--|"]
+    lines = []
+    for (item, claim, subject), own in by_number.items():
+        if own not in apart:
+            continue
+        for place, row in enumerate(own):
+            mark = "" if row.verdict == AGREES else " ✗"
+            first = (claim.removeprefix("H1 "), subject, row.published) if not place else ("", "", "")
+            rule = row.reading.partition("; ")[2] or "the only one"
+            link = f"[{ITEMS[item].short}]({slug(ITEMS[item])}.md)" if not place else ""
+            cells = (*first, f"{number(row)}{mark}", rule, link)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    parts.append("\n".join([*heads, *lines]))
+    parts.append(
+        "An item's command makes its numbers again: `tunnelscope reproduce harun2024/ITEM --data data`."
+    )
+    return "\n\n".join(parts) + "\n"
 
 
 def slug(item: Item) -> str:
@@ -202,6 +243,8 @@ def paper_page(paper: str, rows: Sequence[Row]) -> str:
     for scale in dict.fromkeys(row.scale for row in rows):
         parts.append(f"## At `{scale}`")
         parts.append(summary_table([row for row in rows if row.scale == scale]))
+    if any(row.claim.startswith("H1 ") for row in rows):
+        parts.append(f"Each printed number that does not come out: [{NUMBERS_TITLE}]({NUMBERS}).")
     items = [item for item in ITEMS.values() if item.paper == paper]
     answered = [item for item in items if any(row.item == item.name for row in rows)]
     parts.append("## Items")

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnelscope.effects import boosting, grouped, pairs, planner, slopes
-from tunnelscope.effects.cautions import warnings_of
-from tunnelscope.effects.observations import Observations, of_frame
 from tunnelscope.errors import RequestError
+from tunnelscope.variables import boosting, pairs, planner, slopes
+from tunnelscope.variables.analysis import effects
+from tunnelscope.variables.cautions import warnings_of
+from tunnelscope.variables.observations import Observations, of_frame
 
 whole = st.lists(st.integers(-5, 5), min_size=1, max_size=12)
 
@@ -100,13 +101,17 @@ def test_named_levels_are_one_hot_at_the_end() -> None:
 
 
 def test_networks_left_out_are_foretold() -> None:
-    table = planted(32)
-    design = slopes.design_of(table)
-    assert grouped.grouped_r2(table, design, "r")["network"] > 0.9
-    [told] = planner.predictions(table, [{"name": "new", "aug": 1, "depth": 11, "width": 0}])
-    value = told.values["r"]
+    network = {"name": "new", "aug": 1, "depth": 11, "width": 0}
+    found = effects(planted(32), resamples=0, predict=[network])
+    assert found.r2_grouped["r"]["network"] > 0.9
+    value = found.predictions[0].values["r"]
     assert value["low"] < 0.6 + 0.2 - 0.1 / 3 < value["high"]
     assert value["value"] == pytest.approx(0.767, abs=0.01)
+    error = found.prediction_error["r"]
+    assert error["network"] < error["reach"] < 0.1
+    told = found.as_dict()
+    assert told["predictions"] == [{"name": "new", "values": found.predictions[0].values}]
+    assert told["prediction_error"]["r"] == error
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_networks_left_out_are_foretold() -> None:
 )
 def test_what_the_table_does_not_know_is_not_foretold(network: dict, said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        planner.predictions(planted(), [network])
+        effects(planted(), resamples=0, predict=[network])
 
 
 def test_the_interval_holds_the_share_it_claims() -> None:

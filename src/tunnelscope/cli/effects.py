@@ -10,10 +10,10 @@ import click
 
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
+from tunnelscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from tunnelscope.effects.analysis import Effects
-    from tunnelscope.effects.planner import Prediction
+    from tunnelscope.variables.analysis import Effects
 
 MOST_PAIRS = 12  # on the terminal; --json and the report have all
 
@@ -43,6 +43,9 @@ MOST_PAIRS = 12  # on the terminal; --json and the report have all
     type=click.Path(path_type=Path),
     help="Foretell networks that are not trained yet: [[network]] tables with every variable.",
 )
+@click.option(
+    "--figures", is_flag=True, help="Also every figure as SVG and PDF into DIR/figures (with --out)."
+)
 @options.together(options.seed, options.as_json, options.debug)
 def effects(
     table: Path,
@@ -51,6 +54,7 @@ def effects(
     slopes: bool | None,
     resamples: int,
     predict: Path | None,
+    figures: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -62,29 +66,34 @@ def effects(
     Example: tunnelscope effects data/harun2024/experiments_results.csv --out runs/effects
     """
     from tunnelscope.cli.progress import ProgressDisplay
-    from tunnelscope.effects.analysis import effects as run
-    from tunnelscope.effects.planner import predictions, read_plan
+
+    if figures and out is None:
+        raise RequestError("--figures needs --out DIR, the folder to draw into")
+    from tunnelscope.variables.analysis import effects as run
 
     with ProgressDisplay() as progress:
         found = run(
-            table, targets=targets or None, slopes=slopes, resamples=resamples, seed=seed, progress=progress
+            table,
+            targets=targets or None,
+            slopes=slopes,
+            resamples=resamples,
+            predict=predict or (),
+            seed=seed,
+            progress=progress,
         )
-        given = found.observations
-        foretold = predictions(given, read_plan(predict, given.variables)) if predict else []
-    told = found.as_dict() | ({"predictions": [vars(one) for one in foretold]} if predict else {})
     if out is not None:
-        found.save(out, shlex.join(["tunnelscope", *sys.argv[1:]]))
+        found.save(out, shlex.join(["tunnelscope", *sys.argv[1:]]), figures=figures)
     if as_json:
-        click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
     else:
-        show(found, foretold)
+        show(found)
     for warning in found.warnings:
         echo_error(f"warning: {warning}")
     if out is not None:
         echo_error(f"Report: {out}/report.html")
 
 
-def show(found: "Effects", foretold: "list[Prediction]") -> None:
+def show(found: "Effects") -> None:
     """Print slopes with their intervals, then pairs, then what was foretold."""
     targets = list(found.slopes)
     if targets:
@@ -103,7 +112,12 @@ def show(found: "Effects", foretold: "list[Prediction]") -> None:
     click.echo(columns(heads, [pair_cells(pair) for pair in shown], right=(3, 5, 6, 7)))
     if len(shown) < len(found.pairs):
         echo_error(f"{len(shown)} of {len(found.pairs)} pairs shown, the largest effects; --json has all")
-    for one in foretold:
+    if found.predictions:
+        off = ", ".join(
+            f"{target} {error['network']:.3f}" for target, error in found.prediction_error.items()
+        )
+        click.echo(f"\nForetold (networks that were left out are off by {off} on average):")
+    for one in found.predictions:
         values = ", ".join(
             f"{target} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
             for target, value in one.values.items()

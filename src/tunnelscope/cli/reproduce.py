@@ -68,20 +68,36 @@ def _run(chosen: list, scale: str, data: Path, out: str | None, threads: int | N
 
 
 def ledger_table(rows: list) -> str:
-    """One line a row, at most 100 letters wide; `--json` has everything."""
+    """One line a claim of an item at a scale, its readings together; `--json` has every row."""
     heads = ["item", "claim", "published", "ours", "scale", "verdict"]
-    lines = [
-        [
-            row.item,
-            shortened(row.claim, CLAIM_WIDTH),
-            shortened(row.published, 12),
-            figure(row.ours, row.low, row.high),
-            row.scale,
-            row.verdict + (" ?" if row.sure is False else ""),
-        ]
-        for row in rows
+    claims: dict[tuple[str, str, str], list] = {}
+    for row in rows:
+        claims.setdefault((row.item, row.claim, row.scale), []).append(row)
+    return columns(heads, [claim_line(own) for own in claims.values()])
+
+
+def claim_line(rows: list) -> list[str]:
+    """A claim under all its readings: from the least to the largest figure, and how many agree."""
+    from tunnelscope.reproduce.verdicts import AGREES, DISAGREES
+
+    first = rows[0]
+    published = dict.fromkeys(row.published for row in rows)
+    values = [row.ours for row in rows if row.ours is not None]
+    ours = figure(first.ours, first.low, first.high)
+    verdict = first.verdict + (" ?" if first.sure is False else "")
+    if len(rows) > 1:
+        ours = f"{min(values):.3g} to {max(values):.3g}" if values else ""
+        kinds = {row.verdict for row in rows}
+        agreeing = sum(row.verdict == AGREES for row in rows)
+        verdict = f"agrees: {agreeing} of {len(rows)}" if kinds & {AGREES, DISAGREES} else first.verdict
+    return [
+        first.item,
+        shortened(first.claim, CLAIM_WIDTH),
+        shortened(first.published, 12) if len(published) == 1 else "…",
+        ours,
+        first.scale,
+        verdict,
     ]
-    return columns(heads, lines)
 
 
 def shortened(text: str, width: int) -> str:

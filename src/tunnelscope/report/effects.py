@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,14 @@ import altair as alt
 
 from tunnelscope.report.figures import Figure
 from tunnelscope.report.page import render_template
-from tunnelscope.report.specs import file_name, write_file
+from tunnelscope.report.specs import (
+    FILE_WIDTH,
+    file_config,
+    file_name,
+    spec_of,
+    vegalite_version,
+    write_file,
+)
 from tunnelscope.report.words import UNKNOWN
 
 if TYPE_CHECKING:
@@ -75,6 +84,45 @@ def figures_of(told: dict[str, Any], values: pd.DataFrame, shap: pd.DataFrame) -
         caption = "Means of matched networks at both levels of a pair, 95 % intervals over observations."
         figures.append(Figure("pairs", "Pairs", caption, paired(told)))
     return figures
+
+
+def write_effects_figures(
+    told: dict[str, Any], values: pd.DataFrame, shap: pd.DataFrame, folder: Path
+) -> list[Path]:
+    """Draw every figure as SVG and PDF, once for each choice in its menus.
+
+    Args:
+        told, values, shap: as for `write_effects`.
+
+    Returns:
+        The files, SVG before PDF.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    import vl_convert
+
+    how: Any = {"vl_version": vegalite_version(), "config": file_config(3, False)}
+    paths: list[Path] = []
+    for figure in figures_of(told, values, shap):
+        spec = spec_of(figure.chart)
+        spec["width"] = FILE_WIDTH
+        menus = [param for param in spec["params"] if "bind" in param]
+        for choice in product(*(param["bind"]["options"] for param in menus)):
+            for param, value in zip(menus, choice, strict=True):
+                param["value"] = value
+            svg = vl_convert.vegalite_to_svg(spec, **how)
+            name = "-".join([figure.key, *map(short_name, choice)])
+            paths += [folder / f"{name}.svg", folder / f"{name}.pdf"]
+            write_file(paths[-2], svg.encode())
+            write_file(paths[-1], vl_convert.svg_to_pdf(svg))
+    return paths
+
+
+def short_name(text: str) -> str:
+    """A target's or variable's name as part of a file's."""
+    by_title = {title: target for target, title in TITLES.items()}
+    return re.sub(r"[^a-z0-9]+", "-", by_title.get(text, text).lower()).strip("-")
 
 
 def menu(tidy: pd.DataFrame, column: str, label: str) -> alt.Parameter:
@@ -226,11 +274,17 @@ def pair_rows(told: dict[str, Any]) -> list[list[str]]:
 
 
 def fit_rows(told: dict[str, Any]) -> list[list[str]]:
-    """How well the model fits each target: in sample, on networks and architectures left out, at most."""
+    """How well the model fits each target: in sample, on networks and architectures left out, at most.
+
+    Last how far off it is for the mean of a network, and of a network of an architecture, it was not shown.
+    """
     rows = []
     for target, r2 in told["r2"].items():
-        grouped = told["r2_grouped"][target]
-        values = (r2, grouped["network"], grouped.get("architecture"), told["r2_ceiling"][target])
+        grouped, error = told["r2_grouped"][target], told["prediction_error"][target]
+        values = (
+            *(r2, grouped["network"], grouped.get("architecture"), told["r2_ceiling"][target]),
+            *(error["network"], error.get("architecture")),
+        )
         rows.append([TITLES[target], *(UNKNOWN if value is None else f"{value:.3f}" for value in values)])
     return rows
 

@@ -93,14 +93,18 @@ def figure_svg(figure: Figure, frame: Frame, choice: str | None = None) -> str:
     """A figure in light colours on white as SVG, showing `choice` where it has a choice of data sets."""
     import vl_convert
 
-    config = vega_config("light", len(frame.sets), frame.id_set is not None)
-    config |= {"background": TOKENS["light"].paper, "padding": 12}
+    config = file_config(len(frame.sets), frame.id_set is not None)
     spec = spec_of(figure.chart)
     spec["width"] = spec["height"] if figure.square else FILE_WIDTH
     for param in spec["params"]:
         if param["name"] == "choice" and choice is not None:
             param["value"] = choice
     return vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=config)
+
+
+def file_config(sets: int, has_id: bool) -> dict[str, Any]:
+    """How Vega-Lite draws a figure for a file: light colours on white."""
+    return vega_config("light", sets, has_id) | {"background": TOKENS["light"].paper, "padding": 12}
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -40,6 +40,8 @@ def _panel(figure: Figure, name: str) -> Any:
     frame: Any = figure.frame[figure.frame["panel"] == name]
     if figure.kind == "heat":
         return _heat(figure, frame, name)
+    if figure.kind == "points":
+        return _points(figure, frame, name)
     scale = alt.Scale(type="log") if figure.log else alt.Scale()
     x = alt.X("x:Q", title=figure.x, axis=alt.Axis(format="~g", tickMinStep=1 if frame["x"].max() > 2 else 0))
     names = list(dict.fromkeys(figure.frame["series"]))
@@ -69,6 +71,19 @@ def _shade(figure: Figure, name: str) -> list[Any]:
         .mark_rect(color=TOKENS["light"].tunnel)
         .encode(x=alt.X("from:Q", title=figure.x), x2="to:Q")
     ]
+
+
+def _points(figure: Figure, frame: Any, name: str) -> Any:
+    color = TOKENS["light"].sets[0]
+    y = alt.Y(
+        "series:N", title=None, sort=list(dict.fromkeys(frame["series"])), axis=alt.Axis(labelLimit=220)
+    )
+    base = alt.Chart(frame, title=name).encode(y=y)
+    bar = base.mark_rule(color=color).encode(
+        x=alt.X("low:Q", title=figure.x, scale=alt.Scale(zero=False)), x2="high:Q"
+    )
+    point = base.mark_point(color=color, filled=True, size=36).encode(x="x:Q")
+    return alt.layer(bar, point).properties(width=WIDTH)
 
 
 def _heat(figure: Figure, frame: Any, name: str) -> alt.Chart:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunnelscope.reproduce.ledger import UNKNOWN, Row
-from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds
+from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ class Figure:
     Attributes:
         frame: columns x, y, series and panel; `low` and `high` where there is a band; `value` in a heat map.
         x, y: titles of the axes.
-        kind: "lines" or "heat".
+        kind: "lines", "heat", or "points": values of what `series` names, with intervals.
         log: a logarithmic y axis (lines) or colour (heat).
         shaded: of a panel with lines, from where to where it is shaded: the tunnel.
     """
@@ -53,20 +53,38 @@ class Found:
         published: str = UNKNOWN,
         note: str = "",
     ) -> None:
-        """Judge a claim under one reading, from the statistic of each seed."""
-        estimate = over_seeds(values)
-        verdict, sure = judge(estimate, test)
+        """Judge a claim under one reading, from the statistic of each seed (or each network)."""
         usable = sum(value is not None and math.isfinite(value) for value in values)
         if usable == 0:
             note = note or "the statistic is not defined here"
         elif usable < len(values):
             note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
-        self._add(words, values, estimate, reading, published, note, verdict, test.words, sure)
+        seeds = self.seeds[: len(values)]
+        self.estimated(words, over_seeds(values), test, reading, published, note, seeds=seeds)
+
+    def estimated(
+        self,
+        words: str,
+        estimate: Estimate,
+        test: Test,
+        reading: str,
+        published: str = UNKNOWN,
+        note: str = "",
+        seeds: Sequence[int] = (),
+    ) -> None:
+        """Judge a claim under one reading, from a statistic with its interval."""
+        verdict, sure = judge(estimate, test)
+        self._add(words, seeds, estimate, reading, published, note, verdict, test.words, sure)
+
+    def printed(self, words: str, value: float, text: str, near: float, reading: str) -> None:
+        """Hold a number to the printed one, from which it may be `near` at most."""
+        bound = float(text)
+        self.estimated(words, Estimate(value), within(bound - near, bound + near), reading, text)
 
     def cell(self, words: str, values: Sequence[float | None], reading: str, note: str = "") -> None:
         """Put down a number whose published value is not known to us, so that nothing is judged."""
         note = note or "the published value is not known to us"
-        self._add(words, values, over_seeds(values), reading, UNKNOWN, note)
+        self._add(words, self.seeds[: len(values)], over_seeds(values), reading, UNKNOWN, note)
 
     def not_comparable(self, words: str, reason: str, published: str = UNKNOWN) -> None:
         """Put down a part of the paper that cannot be redone here, and why."""
@@ -75,7 +93,7 @@ class Found:
     def _add(
         self,
         words: str,
-        values: Sequence[float | None],
+        seeds: Sequence[int],
         estimate: Estimate,
         reading: str,
         published: str,
@@ -84,8 +102,8 @@ class Found:
         test: str = "",
         sure: bool | None = None,
     ) -> None:
-        seeds = ",".join(map(str, self.seeds[: len(values)]))
         row = Row("", words, published, estimate.value, estimate.low, estimate.high)
+        told = ",".join(map(str, seeds))
         self.rows.append(
-            replace(row, test=test, reading=reading, verdict=verdict, sure=sure, seeds=seeds, note=note)
+            replace(row, test=test, reading=reading, verdict=verdict, sure=sure, seeds=told, note=note)
         )

@@ -18,6 +18,7 @@ class Item:
         alias: a speaking name, where the paper's number is not known to us.
         function: "MODULE:FUNCTION" below the paper's folder; None while the item waits.
         claim: in words, of an item that waits.
+        is_released: the paper's released table carries it, nothing is trained.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Item:
     function: str | None = None
     alias: str | None = None
     claim: str = ""
+    is_released: bool = False
 
     @property
     def paper(self) -> str:
@@ -61,8 +63,14 @@ MASARCZYK = (
     _masarczyk("appendix-no-skip", "ResNet-34 without skip connections", "appendix:no_skip", "no_skip"),
 )
 
+RELEASED = (
+    *("fig2", "fig7", "fig8", "fig9", "fig10", "fig11", "fig12", "fig13", "fig19", "fig20"),
+    *("table1", "table5", "table6", "table7", "table12", "table13"),
+)
 HARUN = tuple(
-    Item(f"harun2024/{short}", title, claim=claim)
+    Item(f"harun2024/{short}", title, f"released:{short}", claim=claim, is_released=True)
+    if short in RELEASED
+    else Item(f"harun2024/{short}", title, claim=claim)
     for short, title, claim in (
         ("fig1", "VGGm-17 at 32² and 224²: ID and OOD curves", "higher resolution shortens the tunnel"),
         ("fig2", "SHAP slopes for r and A", "class count moves r most, resolution moves A most"),

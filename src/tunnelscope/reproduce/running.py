@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from tunnelscope.files import check_writable
 from tunnelscope.recording import StageProgress
 from tunnelscope.reproduce.drawing import draw
 from tunnelscope.reproduce.found import Found
+from tunnelscope.reproduce.harun2024.released import Released
 from tunnelscope.reproduce.items import ITEMS, Item
 from tunnelscope.reproduce.lab import Lab
 from tunnelscope.reproduce.ledger import FULL_ROWS, Row, put, read_rows, results_path
@@ -21,6 +23,10 @@ from tunnelscope.reproduce.masarczyk2023.experiment import CLASSES, Experiment
 from tunnelscope.reproduce.masarczyk2023.scales import Scale, scale_named
 from tunnelscope.store import default_folder
 from tunnelscope.summary import processor_name
+from tunnelscope.variables.observations import NETWORK_MAP
+
+RESAMPLES = {"smoke": 5, "small": 200, "paper": 200}  # of the released table's networks
+RELEASED_SCALE = "released"  # of rows that the released table carries: it has one size
 
 
 def reproduce(
@@ -59,12 +65,12 @@ def reproduce(
     table = results or results_path()
     read_rows(table)  # one of another version is said before hours of work
     lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
-    for name in CLASSES:
-        lab.source(name)  # what is not there is said before anything is trained
+    check_data(live, lab)
+    experiment, released = Experiment(lab, sizes), Released(released_table(lab.data), RESAMPLES[sizes.name])
     rows: list[Row] = []
     for number, item in enumerate(live, start=1):
         say(f"item {number} of {len(live)}: {item.name}, {item.title}")
-        found = function_of(item)(Experiment(lab, sizes))
+        found = function_of(item)(released if item.is_released else experiment)
         done = finished(item, found, sizes, lab)
         if out is not None:
             for name, figure in found.figures.items():
@@ -75,8 +81,25 @@ def reproduce(
     return rows
 
 
-def function_of(item: Item) -> Callable[[Experiment], Found]:
-    """Return what redoes an item."""
+def check_data(items: Sequence[Item], lab: Lab) -> None:
+    """Say what is not there before anything is trained. Raises RequestError."""
+    if not all(item.is_released for item in items):
+        for name in CLASSES:
+            lab.source(name)
+    if any(item.is_released for item in items) and not released_table(lab.data).exists():
+        raise RequestError(
+            f"{released_table(lab.data)} is not there; put the released table and the map of its networks "
+            f"({NETWORK_MAP}) there: the paper's code has it, github.com/yousuf907/Tunnel, in shap_analysis"
+        )
+
+
+def released_table(data: Path) -> Path:
+    """Where the 2024 paper's table lies in the folder of data."""
+    return data / "harun2024" / "experiments_results.csv"
+
+
+def function_of(item: Item) -> Callable[[Any], Found]:
+    """Return what redoes an item, from an Experiment or the released table."""
     assert item.function is not None
     module, _, name = item.function.partition(":")
     return getattr(importlib.import_module(f"tunnelscope.reproduce.{item.paper}.{module}"), name)
@@ -85,10 +108,13 @@ def function_of(item: Item) -> Callable[[Experiment], Found]:
 def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
     """Complete an item's rows with what is the same in all of them."""
     name, changed = scale.name, scale.changed
-    if name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
+    command = shlex.join(["tunnelscope", "reproduce", item.name, "--scale", scale.name])
+    if item.is_released:
+        name = scale.name if scale.name == "smoke" else RELEASED_SCALE
+        changed = "from the released table"
+    elif name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
         name = f"paper-{there // 1000}k"
         changed = f"{there:,} training images of {FULL_ROWS:,}: the verdict is directional"
-    command = shlex.join(["tunnelscope", "reproduce", item.name, "--scale", scale.name])
     about = {
         "item": item.name,
         "scale": name,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from tunnelscope.effects.observations import RELEASED_VARIABLES, Observations
-from tunnelscope.effects.pairs import (
+from tunnelscope.variables.observations import RELEASED_VARIABLES, Observations
+from tunnelscope.variables.pairs import (
     Mean,
     Pair,
     compared,

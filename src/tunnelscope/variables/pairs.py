@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tunnelscope.effects.observations import Observations
+from tunnelscope.variables.observations import Observations
 
 BANDS = ((0.147, "negligible"), (0.33, "small"), (0.474, "medium"))  # of |δ|, Harun et al. 2024, section 3.4
 UNITS = {"r": 100}  # the released table has percent; in shares other last bits would decide what is a tie

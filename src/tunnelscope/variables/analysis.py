@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunnelscope import __version__
-from tunnelscope.effects import published
-from tunnelscope.effects.cautions import warnings_of
-from tunnelscope.effects.grouped import ceiling, grouped_r2
-from tunnelscope.effects.mixed import mixed_slopes
-from tunnelscope.effects.observations import Observations, of_frame, read_table
-from tunnelscope.effects.pairs import Pair, all_pairs, bands_of
-from tunnelscope.effects.slopes import (
+from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.files import check_writable, write_json
+from tunnelscope.variables import published
+from tunnelscope.variables.cautions import warnings_of
+from tunnelscope.variables.grouped import ceiling, foretold, grouped_r2
+from tunnelscope.variables.mixed import mixed_slopes
+from tunnelscope.variables.observations import Observations, of_frame, read_table
+from tunnelscope.variables.pairs import Pair, all_pairs, bands_of
+from tunnelscope.variables.planner import Prediction, check_plan, error_of, predictions, read_plan
+from tunnelscope.variables.slopes import (
     FEWEST_NETWORKS,
     RESAMPLES,
     Slopes,
@@ -23,8 +26,6 @@ from tunnelscope.effects.slopes import (
     seed_spread,
     slopes_of,
 )
-from tunnelscope.errors import RequestError, unknown_name
-from tunnelscope.files import check_writable, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,9 @@ class Effects:
         slopes: by target; empty of a table that has too few networks.
         intervals: of the slopes, by target and variable; empty without bootstrap.
         r2_grouped, r2_ceiling, mixed, seeds: by target.
+        predictions: of the plan's networks.
+        prediction_error: by target, how far off means over OOD sets of networks and of architectures are that
+            the model was not shown: `network`, `architecture`, and `reach` of the predictions' intervals.
         bands: how many networks have which strength of tunnel.
         warnings: a line for each.
     """
@@ -55,6 +59,8 @@ class Effects:
     r2_ceiling: dict[str, float] = field(default_factory=dict)
     mixed: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seeds: dict[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    predictions: list[Prediction] = field(default_factory=list)
+    prediction_error: dict[str, dict[str, float]] = field(default_factory=dict)
     bands: Mapping[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -83,21 +89,28 @@ class Effects:
         columns = ["target", "variable", "level", "code", "value"]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
-    def save(self, folder: str | Path, command: str = "ts.effects") -> Path:
+    def save(self, folder: str | Path, command: str = "ts.effects", *, figures: bool = False) -> Path:
         """Write effects.json, pairs.csv, slopes.csv, their LaTeX, and report.html into a folder.
+
+        Args:
+            command: for the record.
+            figures: whether every figure is also drawn as SVG and PDF, into `figures`.
 
         Raises:
             MachineError: it cannot be written.
         """
-        from tunnelscope.effects.files import write_tables
-        from tunnelscope.report.effects import write_effects
+        from tunnelscope.report.effects import write_effects, write_effects_figures
+        from tunnelscope.variables.files import write_tables
 
         folder, told = Path(folder), self.as_dict()
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "effects.json", told | {"command": command})
         write_tables(told, folder)
-        write_effects(told, self.observations.frame, self.shap(), folder / "report.html", command)
+        given = told, self.observations.frame, self.shap()
+        write_effects(*given, folder / "report.html", command)
+        if figures:
+            write_effects_figures(*given, folder / "figures")
         return folder
 
     def as_dict(self) -> dict[str, Any]:
@@ -125,6 +138,8 @@ class Effects:
             "pairs": [pair.as_dict() for pair in self.pairs],
             "bands": dict(self.bands),
             "warnings": self.warnings,
+            "predictions": [vars(one) for one in self.predictions],
+            "prediction_error": self.prediction_error,
         }
 
 
@@ -134,6 +149,7 @@ def effects(
     targets: Sequence[str] | None = None,
     slopes: bool | None = None,
     resamples: int = RESAMPLES,
+    predict: "str | Path | Sequence[Mapping[str, Any]]" = (),
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Effects:
@@ -145,6 +161,8 @@ def effects(
         targets: of r, rho, A; all that the table has by default.
         slopes: whether a model is fitted; by default where there are 8 networks or more.
         resamples: of networks, for the intervals of slopes; 0 for none.
+        predict: networks to foretell, each a mapping of every variable to its level, or a TOML file of them
+            ([[network]] tables).
         seed: of the resamples.
         progress: called with (stage, done, total).
 
@@ -153,6 +171,8 @@ def effects(
     """
     given = _observations(table)
     given = _with_targets(given, targets)
+    plan = read_plan(predict, given.variables) if isinstance(predict, (str, Path)) else predict
+    check_plan(plan, given.variables, "the plan")
     notify = progress or (lambda stage, done, total: None)
     design = design_of(given)
     pairs = published.published_pairs(given) if is_released(given) else all_pairs(given, derived_of(given))
@@ -161,11 +181,11 @@ def effects(
         found.bands.update(bands_of(given))  # pyright: ignore[reportAttributeAccessIssue]
     if slopes is None:
         slopes = len(given.networks) >= FEWEST_NETWORKS
-        if not slopes:
+        if not (slopes or plan):
             found.warnings.append(
                 f"{len(given.networks)} networks are too few for slopes; pairs alone are given"
             )
-    if not slopes:
+    if not (slopes or plan):
         return found
     check_networks(given)
     for place, target in enumerate(given.targets):
@@ -173,10 +193,14 @@ def effects(
         values = given.frame[target].to_numpy(float)
         found.slopes[target] = slopes_of(design, values)
         found.seeds[target] = seed_spread(design, values, SEEDS)
-        found.r2_grouped[target] = grouped_r2(given, design, target)
+        predicted = foretold(given, design, target)
+        found.r2_grouped[target] = grouped_r2(given, target, predicted)
         found.r2_ceiling[target] = ceiling(given, target)
         found.mixed[target] = mixed_slopes(given, design, target)
+        found.prediction_error[target] = error_of(given, target, predicted)
     notify("fitting models", len(given.targets), len(given.targets))
+    if plan:
+        found.predictions.extend(predictions(given, design, plan, found.prediction_error))
     if resamples:
         report = lambda done: notify("resampling networks", done, resamples)  # noqa: E731
         found.intervals.update(bootstrap(given, design, resamples, seed, report))

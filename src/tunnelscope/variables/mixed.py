@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tunnelscope.effects.observations import Observations
-from tunnelscope.effects.slopes import Design, scaled
+from tunnelscope.variables.observations import Observations
+from tunnelscope.variables.slopes import Design, scaled
 
 
 def mixed_slopes(given: Observations, design: Design, target: str) -> dict[str, dict[str, float]]:

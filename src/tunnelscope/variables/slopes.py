@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunnelscope.effects.observations import Observations
 from tunnelscope.errors import RequestError
+from tunnelscope.variables.observations import Observations
 
 FEWEST_NETWORKS = 8  # for slopes; pairs are given of any number
 RESAMPLES = 200
@@ -150,10 +150,27 @@ def bootstrap(
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """95 % intervals of all slopes over networks drawn with replacement, each with all of its rows.
 
-    The encoding stays the whole table's, so that a slope is over the same range in every resample.
-
     Args:
         report: called with the number of resamples done.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for target, told in slope_draws(given, design, resamples, seed, report).items():
+        low, high = np.quantile(told, [0.025, 0.975], axis=0)
+        bounds = zip(low.tolist(), high.tolist(), strict=True)
+        found[target] = dict(zip(design.variables, bounds, strict=True))
+    return found
+
+
+def slope_draws(
+    given: Observations,
+    design: Design,
+    resamples: int,
+    seed: int,
+    report: Callable[[int], None] = lambda done: None,
+) -> dict[str, Array]:
+    """Slopes in resamples of networks, (resamples, variables) by target.
+
+    The encoding stays the whole table's, so that a slope is over the same range in every resample.
     """
     draws: dict[str, list[list[float]]] = {target: [] for target in given.targets}
     for done, chosen in enumerate(resampled_rows(given, resamples, seed), start=1):
@@ -162,12 +179,7 @@ def bootstrap(
             values = given.frame[target].to_numpy(float)[chosen]
             draws[target].append(list(slopes_of(part, values).slope.values()))
         report(done)
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for target, told in draws.items():
-        low, high = np.quantile(np.array(told), [0.025, 0.975], axis=0)
-        bounds = zip(low.tolist(), high.tolist(), strict=True)
-        found[target] = dict(zip(design.variables, bounds, strict=True))
-    return found
+    return {target: np.array(told) for target, told in draws.items()}
 
 
 def resampled_rows(given: Observations, resamples: int, seed: int) -> Iterator[NDArray[np.intp]]:

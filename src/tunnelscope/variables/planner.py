@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tunnelscope.effects.grouped import left_out, means_by
-from tunnelscope.effects.observations import Observations
-from tunnelscope.effects.slopes import Array, Design, check_networks, design_of, fit
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.variables.grouped import means_by
+from tunnelscope.variables.observations import Observations
+from tunnelscope.variables.slopes import Array, Design, fit
 
 LEVEL = 0.95
 
@@ -48,29 +48,40 @@ def read_plan(path: str | Path, variables: Sequence[str]) -> list[dict[str, Any]
         raise RequestError(
             f"the plan {path} names no network; write [[network]], then name = … and each variable"
         )
-    for place, network in enumerate(networks, start=1):
-        for name in network:
-            if name not in ("name", *variables):
-                raise unknown_name(f"variable (network {place} of {path})", name, variables)
-        for name in variables:
-            if name not in network:
-                raise RequestError(f"{path}: network {place} lacks {name}")
+    check_plan(networks, variables, str(path))
     return networks
 
 
-def predictions(given: Observations, plan: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+def check_plan(plan: Sequence[Mapping[str, Any]], variables: Sequence[str], source: str) -> None:
+    """Refuse a plan whose networks lack a variable or have another one. Raises RequestError."""
+    for place, network in enumerate(plan, start=1):
+        for name in network:
+            if name not in ("name", *variables):
+                raise unknown_name(f"variable (network {place} of {source})", name, variables)
+        for name in variables:
+            if name not in network:
+                raise RequestError(f"{source}: network {place} lacks {name}")
+
+
+def predictions(
+    given: Observations,
+    design: Design,
+    plan: Sequence[Mapping[str, Any]],
+    errors: Mapping[str, Mapping[str, float]],
+) -> list[Prediction]:
     """Foretell the networks of a plan on every target of a table.
 
+    Args:
+        errors: by target, of `error_of`.
+
     Raises:
-        RequestError: too few networks, or a level that the table does not know the like of.
+        RequestError: a level that the table does not know the like of.
     """
-    check_networks(given)
-    design = design_of(given)
     inputs = np.stack([coded(design, network) for network in plan])
     told: list[dict[str, dict[str, float]]] = [{} for _ in plan]
     for target in given.targets:
         values = given.frame[target].to_numpy(float)
-        reach = error_of(given, design, target)["reach"]
+        reach = errors[target]["reach"]
         for place, value in enumerate(fit(design.columns, values).predict(inputs)):
             told[place][target] = {
                 "value": float(value),
@@ -81,23 +92,20 @@ def predictions(given: Observations, plan: Sequence[Mapping[str, Any]]) -> list[
     return [Prediction(name, values) for name, values in zip(names, told, strict=True)]
 
 
-def error_of(given: Observations, design: Design, target: str) -> dict[str, float]:
+def error_of(given: Observations, target: str, predicted: Mapping[str, Array]) -> dict[str, float]:
     """How far off means over OOD sets are for networks, and for architectures, that the model was not shown.
+
+    Args:
+        predicted: of `grouped.foretold`.
 
     Returns:
         `network` and `architecture` (mean absolute errors; the second only with two or more), `reach`: half
         the width of an interval that holds 95 % of the left-out networks (conformal rank, Vovk et al. 2005).
     """
-    values = given.frame[target].to_numpy(float)
     networks = given.frame["network"].to_numpy()
-    truth = means_by(values, networks)
-    missed = np.abs(means_by(left_out(design.columns, values, networks), networks) - truth)
-    found = {"network": float(missed.mean()), "reach": reach_of(missed)}
-    architectures = given.frame["architecture"].to_numpy()
-    if len(set(architectures)) > 1:
-        predicted = means_by(left_out(design.columns, values, architectures), networks)
-        found["architecture"] = float(np.abs(predicted - truth).mean())
-    return found
+    truth = means_by(given.frame[target].to_numpy(float), networks)
+    missed = {kind: np.abs(means_by(told, networks) - truth) for kind, told in predicted.items()}
+    return {kind: float(one.mean()) for kind, one in missed.items()} | {"reach": reach_of(missed["network"])}
 
 
 def reach_of(missed: Array) -> float:

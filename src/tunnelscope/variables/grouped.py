@@ -1,14 +1,14 @@
 """How well the model predicts networks it has not seen: whole networks or whole architectures left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunnelscope.effects.boosting import fit_boosted
-from tunnelscope.effects.observations import Observations
-from tunnelscope.effects.slopes import Array, Design
+from tunnelscope.variables.boosting import fit_boosted
+from tunnelscope.variables.observations import Observations
+from tunnelscope.variables.slopes import Array, Design
 
 MANY_GROUPS = 32
 
@@ -35,21 +35,34 @@ def _one_left_out(columns: Array, target: Array, inside: NDArray[np.bool_]) -> A
     return fit_boosted(columns[~inside], target[~inside]).predict(columns[inside])
 
 
-def grouped_r2(given: Observations, design: Design, target: str) -> dict[str, float]:
+def foretold(given: Observations, design: Design, target: str) -> dict[str, Array]:
+    """Predictions of each network, and of each architecture, by a model that was not shown it.
+
+    Returns:
+        `network` and, where there are two or more, `architecture`: (rows,).
+    """
+    values = given.frame[target].to_numpy(float)
+    found = {}
+    for kind in ("network", "architecture"):
+        groups = given.frame[kind].to_numpy()
+        if len(set(groups)) > 1:
+            found[kind] = left_out(design.columns, values, groups)
+    return found
+
+
+def grouped_r2(given: Observations, target: str, predicted: Mapping[str, Array]) -> dict[str, float]:
     """R² on networks and on architectures left out, over rows and over the networks' means.
+
+    Args:
+        predicted: of `foretold`.
 
     Returns:
         `network`, `network_means`, `architecture` (the last only where there are two or more).
     """
-    values = given.frame[target].to_numpy(float)
-    networks = given.frame["network"].to_numpy()
-    predicted = left_out(design.columns, values, networks)
-    found = {"network": r2_score(values, predicted)}
-    found["network_means"] = r2_score(means_by(values, networks), means_by(predicted, networks))
-    architectures = given.frame["architecture"].to_numpy()
-    if len(set(architectures)) > 1:
-        found["architecture"] = r2_score(values, left_out(design.columns, values, architectures))
-    return found
+    values, networks = given.frame[target].to_numpy(float), given.frame["network"].to_numpy()
+    found = {kind: r2_score(values, told) for kind, told in predicted.items()}
+    means = means_by(values, networks), means_by(predicted["network"], networks)
+    return found | {"network_means": r2_score(*means)}
 
 
 def ceiling(given: Observations, target: str) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tunnelscope.effects.observations import Observations
-from tunnelscope.effects.slopes import Design, varying
+from tunnelscope.variables.observations import Observations
+from tunnelscope.variables.slopes import Design, varying
 
 COLLINEAR = 0.8  # rank correlation from which two variables are said not to be told apart
 

@@ -1,0 +1,1 @@
+"""Harun et al. 2024, item by item."""

@@ -1,0 +1,90 @@
+"""`tunnelscope effects` as a user runs it: what it prints and writes, and what it says to bad input."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import tunnelscope as ts
+from tests.effects.test_pairs_and_slopes import planted
+
+CONTRACT = {"slopes", "r2", "r2_grouped", "r2_ceiling", "intervals", "pairs", "bands", "warnings"}
+PAIR = {"variable", "levels", "target", "n", "means", "cliffs_delta", "p", "p_network"}
+PLAN = '[[network]]\nname = "new"\naug = 1\ndepth = 11\nwidth = 0\n'
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    planted().frame.drop(columns="architecture").to_csv(path, index=False)
+    return path
+
+
+def test_the_whole_analysis(tunnelscope, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    out = tmp_path / "out"
+    done = tunnelscope(
+        *("effects", table, "--resamples", 3, "--predict", tmp_path / "plan.toml", "--out", out),
+        *("--figures", "--json"),
+    )
+    assert done.code == 0, done.err
+    told = done.json
+    assert set(told) >= CONTRACT
+    assert all(set(pair) >= PAIR for pair in told["pairs"])
+    assert told["slopes"]["r"]["aug"] == pytest.approx(0.2, abs=0.02)
+    low, high = told["intervals"]["r"]["aug"]
+    assert low <= high
+    assert told["predictions"][0]["name"] == "new"
+    kept = json.loads((out / "effects.json").read_text())
+    assert kept.pop("command").startswith("tunnelscope")
+    assert kept == told
+    with (out / "slopes.csv").open() as file:
+        assert {row["variable"] for row in csv.DictReader(file)} == {"aug", "depth", "width"}
+    page = (out / "report.html").read_text()
+    assert f"{told['prediction_error']['r']['network']:.3f}" in page
+    drawn = {path.stem for path in (out / "figures").glob("*.svg")}
+    assert drawn == {path.stem for path in (out / "figures").glob("*.pdf")}
+    assert {"slopes", "beeswarm", "boxes-aug", "pairs-depth", "dependence-width"} <= drawn
+
+
+def test_as_text(tunnelscope, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    done = tunnelscope("effects", table, "--resamples", 0, "--predict", tmp_path / "plan.toml")
+    assert done.code == 0
+    assert "R² of networks left out" in done.out
+    assert "networks that were left out are off by r 0.0" in done.out
+    assert "new: r 0.7" in done.out
+
+
+def test_the_same_in_python(table: Path) -> None:
+    found = ts.effects(planted().frame.drop(columns="architecture"), resamples=0)
+    assert found.slopes["r"].slope == ts.effects(table, resamples=0).slopes["r"].slope
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.csv"], "there is no table nowhere.csv"),
+        (["TABLE", "--target", "rr"], "nearest: r"),
+        (["TABLE", "--figures"], "--figures needs --out"),
+        (["TABLE", "--predict", "PLAN"], "nearest: depth"),
+    ],
+)
+def test_bad_input(tunnelscope, table: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace("depth", "deptj"))
+    places = {"TABLE": str(table), "PLAN": str(tmp_path / "plan.toml")}
+    done = tunnelscope("effects", *(places.get(one, one) for one in arguments))
+    assert done.code == 2
+    assert said in done.err
+    assert done.out == ""
+
+
+def test_few_networks_have_pairs_alone(tunnelscope, tmp_path: Path) -> None:
+    planted(6).frame.drop(columns="architecture").to_csv(tmp_path / "few.csv", index=False)
+    done = tunnelscope("effects", tmp_path / "few.csv", "--json")
+    assert done.code == 0
+    assert done.json["slopes"] == {}
+    assert done.json["pairs"]
+    assert "6 networks are too few for slopes" in done.err
+    assert tunnelscope("effects", tmp_path / "few.csv", "--slopes").code == 2
