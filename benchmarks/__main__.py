@@ -59,12 +59,12 @@ def line(row: Row, quick: bool) -> str:
 
 
 def write(rows: dict[str, list[Row]]) -> None:
-    """Put the groups' rows in the place of those of an earlier run; other groups' rows stay."""
+    """Put the groups' rows in the place of those of an earlier run on this processor; all others stay."""
     date = datetime.date.today().isoformat()
     kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     about = {"date": date, "cpu": hardware()["cpu"]}
     fresh = [row.as_dict() | {"group": group} | about for group, told in rows.items() for row in told]
-    kept = [row for row in kept if row["group"] not in rows] + fresh
+    kept = fresh + [row for row in kept if row["group"] not in rows or row["cpu"] != about["cpu"]]
     kept.sort(key=lambda row: GROUPS.index(row["group"]))
     told = {"hardware": hardware(), "date": date, "rows": kept}
     RESULTS.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -134,8 +134,9 @@ def hardware() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    cpu = names[0] if names else platform.processor() or platform.machine()
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": cpu if "bf16" in precisions() else f"{cpu}, no bfloat16",
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "python": platform.python_version(),

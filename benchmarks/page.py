@@ -24,12 +24,25 @@ def _part(name: str, told: dict[str, Any]) -> str:
     rows = [row for row in told["rows"] if row["group"] == name]
     if not rows:
         return f"Not measured yet: `python -m benchmarks --only {name}`.\n"
-    head, line = (COSTS, _cost) if name == "costs" else (BARS, _bar)
-    where = "; ".join(dict.fromkeys(f"{row['cpu']}, {row['date']}" for row in rows))
-    return "\n".join([*head, *map(line, rows), "", f"Measured on: {where}.", ""])
+    machines = list(dict.fromkeys((row["cpu"], row["date"]) for row in rows))
+    machines.sort(key=lambda machine: machine[1], reverse=True)
+    if name == "costs":
+        return "\n".join(_costs(rows, machine) for machine in machines)
+    heads = " | ".join(f"{cpu}, {date}" for cpu, date in machines)
+    lines = [f"| what | bar | {heads} | accuracy, notes |", "|---|---|" + "---|" * len(machines) + "---|"]
+    for what in dict.fromkeys(row["what"] for row in rows):
+        own = {(row["cpu"], row["date"]): row for row in rows if row["what"] == what}
+        newest = next(own[machine] for machine in machines if machine in own)
+        values = " | ".join(_value(own[machine]) if machine in own else "" for machine in machines)
+        lines.append(f"| {what} | {_bar(newest)} | {values} | {_notes(newest)} |")
+    return "\n".join([*lines, ""])
 
 
-BARS = ("| what | value | bar | | accuracy, notes |", "|---|---|---|---|---|")
+def _costs(rows: list[dict[str, Any]], machine: tuple[str, str]) -> str:
+    lines = [_cost(row) for row in rows if (row["cpu"], row["date"]) == machine]
+    return "\n".join([*COSTS, *lines, "", f"Measured on: {', '.join(machine)}.", ""])
+
+
 COSTS = ("| scan | seconds | the script, seconds | ratio | accuracy, notes |", "|---|---|---|---|---|")
 
 
@@ -37,18 +50,18 @@ def _hardware(told: dict[str, Any]) -> str:
     hardware = told["hardware"]
     return (
         f"{hardware['threads']} threads, Python {hardware['python']}, PyTorch {hardware['torch']}; processor "
-        "and day stand under each table."
+        "and day stand above each column; accuracies and notes are of the first one."
     )
 
 
-def _bar(row: dict[str, Any]) -> str:
+def _value(row: dict[str, Any]) -> str:
     low, high = row["spread"] or (None, None)
     value = f"{row['value']:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None else "")
-    if row["bar"] is None:
-        return f"| {row['what']} | {value} | | | {_notes(row)} |"
-    sign = "≥" if row["sense"] == ">=" else "≤"
-    judged = "holds" if row["holds"] else "**falls short**"
-    return f"| {row['what']} | {value} | {sign} {row['bar']:.3g} | {judged} | {_notes(row)} |"
+    return value if row["bar"] is None else f"{value}, {'holds' if row['holds'] else '**falls short**'}"
+
+
+def _bar(row: dict[str, Any]) -> str:
+    return "" if row["bar"] is None else f"{'≥' if row['sense'] == '>=' else '≤'} {row['bar']:.3g}"
 
 
 def _cost(row: dict[str, Any]) -> str:

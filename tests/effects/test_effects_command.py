@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.effects.test_pairs_and_slopes import planted
 
 import tunnelscope as ts
-from tests.effects.test_pairs_and_slopes import planted
 
 CONTRACT = {"slopes", "r2", "r2_grouped", "r2_ceiling", "intervals", "pairs", "bands", "warnings"}
 PAIR = {"variable", "levels", "target", "n", "means", "cliffs_delta", "p", "p_network"}
@@ -88,3 +88,33 @@ def test_few_networks_have_pairs_alone(tunnelscope, tmp_path: Path) -> None:
     assert done.json["pairs"]
     assert "6 networks are too few for slopes" in done.err
     assert tunnelscope("effects", tmp_path / "few.csv", "--slopes").code == 2
+
+
+def scans(place: Path) -> list[Path]:
+    """Two networks on two sets."""
+    folders = []
+    for depth in (2, 3):
+        folders.append(place / f"mlp{depth}")
+        model = f"zoo:mlp?depth={depth}&width=16&size=8"
+        given = {"max_samples": 60, "seed": 0, "weights": "random", "cache": False}
+        ts.scan(model, id="sklearn:digits", ood=["sklearn:digits?classes=0-4"], out=folders[-1], **given)
+    return folders
+
+
+def test_scans_as_a_table(tunnelscope, tmp_path: Path) -> None:
+    folders = scans(tmp_path)
+    done = tunnelscope("effects", *folders, "--json")
+    assert done.code == 0, done.err
+    assert done.json["variables"] == ["Depth", "Parameters"]
+    assert {(pair["variable"], *pair["levels"]) for pair in done.json["pairs"]} == {("Depth", "2", "3")}
+    kept = ts.load(folders[0]).run["tunnel"]["ood"]
+    assert done.json["pairs"][0]["means"][0]["value"] == pytest.approx(
+        next(iter(kept.values()))["retained_paper"]
+    )
+    (tmp_path / "own.csv").write_text("network,kind\nmlp2,a\nmlp3,b\n")
+    done = tunnelscope("effects", *folders, "--variables", tmp_path / "own.csv", "--json")
+    assert done.json["variables"] == ["kind"]
+    (tmp_path / "own.csv").write_text("network,kind\nmlp2,a\n")
+    done = tunnelscope("effects", *folders, "--variables", tmp_path / "own.csv")
+    assert done.code == 2
+    assert "no row for the network 'mlp3'" in done.err

@@ -19,7 +19,13 @@ MOST_PAIRS = 12  # on the terminal; --json and the report have all
 
 
 @click.command()
-@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE | SCAN …", type=click.Path(path_type=Path))
+@click.option(
+    "--variables",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Of scans: CSV or parquet with a column network (a scan's folder) and one a variable.",
+)
 @click.option(
     "--out",
     metavar="DIR",
@@ -48,7 +54,8 @@ MOST_PAIRS = 12  # on the terminal; --json and the report have all
 )
 @options.together(options.seed, options.as_json, options.debug)
 def effects(
-    table: Path,
+    tables: tuple[Path, ...],
+    variables: Path | None,
     out: Path | None,
     targets: tuple[str, ...],
     slopes: bool | None,
@@ -58,10 +65,10 @@ def effects(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Say which variables of TABLE move r, ρ and A, by how much and how surely.
+    """Say which variables of many networks move r, ρ and A, by how much and how surely.
 
     TABLE: the released table of Harun et al. 2024 (CSV), any table with columns network, ood, r (a share),
-    rho, A and variables, or a folder with results.parquet and variables.parquet.
+    rho, A and variables, or a folder with results.parquet and variables.parquet. SCAN …: folders of scans.
 
     Example: tunnelscope effects data/harun2024/experiments_results.csv --out runs/effects
     """
@@ -73,7 +80,8 @@ def effects(
 
     with ProgressDisplay() as progress:
         found = run(
-            table,
+            tables if len(tables) != 1 or variables else tables[0],
+            variables=variables,
             targets=targets or None,
             slopes=slopes,
             resamples=resamples,

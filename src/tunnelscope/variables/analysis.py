@@ -12,7 +12,7 @@ from tunnelscope.variables import published
 from tunnelscope.variables.cautions import warnings_of
 from tunnelscope.variables.grouped import ceiling, foretold, grouped_r2
 from tunnelscope.variables.mixed import mixed_slopes
-from tunnelscope.variables.observations import Observations, of_frame, read_table
+from tunnelscope.variables.observations import Observations, of_frame, of_scans, read_table
 from tunnelscope.variables.pairs import Pair, all_pairs, bands_of
 from tunnelscope.variables.planner import Prediction, check_plan, error_of, predictions, read_plan
 from tunnelscope.variables.slopes import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEEDS = range(1, 4)  # of the model, beside 0
-GAMMA = ("gamma", "overparam", "over-param", "γ")  # how a variable that follows from others is called
+GAMMA = ("gamma", "overparam", "over-param", "γ", "parameters")  # how what follows from others is called
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,8 +144,9 @@ class Effects:
 
 
 def effects(
-    table: "str | Path | pd.DataFrame | Observations",
+    table: "str | Path | pd.DataFrame | Observations | Sequence[str | Path]",
     *,
+    variables: str | Path | None = None,
     targets: Sequence[str] | None = None,
     slopes: bool | None = None,
     resamples: int = RESAMPLES,
@@ -157,7 +158,9 @@ def effects(
 
     Args:
         table: the released table of Harun et al. 2024, a table with columns `network`, `ood`, `r`, `rho`, `A`
-            and variables (a file or a frame), or a folder with `results.parquet` and `variables.parquet`.
+            and variables (a file or a frame), a folder with `results.parquet` and `variables.parquet`, or the
+            folders of several scans.
+        variables: of scans: a file with the column `network` and one a variable.
         targets: of r, rho, A; all that the table has by default.
         slopes: whether a model is fitted; by default where there are 8 networks or more.
         resamples: of networks, for the intervals of slopes; 0 for none.
@@ -169,7 +172,7 @@ def effects(
     Raises:
         RequestError: a table that cannot be analysed, an unknown target, slopes of fewer than 8 networks.
     """
-    given = _observations(table)
+    given = _observations(table, variables)
     given = _with_targets(given, targets)
     plan = read_plan(predict, given.variables) if isinstance(predict, (str, Path)) else predict
     check_plan(plan, given.variables, "the plan")
@@ -218,7 +221,11 @@ def derived_of(given: Observations) -> list[str]:
     return [name for name in given.variables if name.lower().startswith(GAMMA)]
 
 
-def _observations(table: Any) -> Observations:
+def _observations(table: Any, variables: str | Path | None) -> Observations:
+    if isinstance(table, (list, tuple)):
+        return of_scans(table, variables)
+    if variables is not None:
+        raise RequestError("variables are told apart from the table only of scans; name their folders")
     if isinstance(table, Observations):
         return table
     if isinstance(table, (str, Path)):

@@ -190,6 +190,75 @@ def of_results(folder: Path) -> Observations:
     return of_frame(frame, str(folder))
 
 
+def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None) -> Observations:
+    """Scans of several networks as a table; a network is called as its folder is.
+
+    Args:
+        folders: of `tunnelscope scan`.
+        variables: a CSV or parquet file with the column `network` and one a variable; without it depth
+            (layers that were read), parameters, resolution and number of classes, as far as they differ.
+
+    Raises:
+        RequestError: no scan, two of one name, one without other data, or a file that lacks a network.
+    """
+    import pandas as pd
+
+    from tunnelscope.results import load
+
+    scans = {Path(folder).resolve().name: load(folder) for folder in folders}
+    if len(scans) < len(folders):
+        raise RequestError("two of the scans' folders have the same name; networks are told apart by it")
+    parts = []
+    for name, one in scans.items():
+        table: Any = one.frame
+        values = table[table["quantity"].isin(list(OURS)) & table["layer"].isna()]
+        if values.empty:
+            raise RequestError(f"the scan of {name} has no other data than its own; scan it with --ood")
+        wide = values.pivot_table(index="dataset", columns="quantity", values="value")
+        parts.append(wide.rename(columns=OURS).rename_axis("ood").reset_index().assign(network=name))
+    joined = pd.concat(parts, ignore_index=True)
+    if variables is None:
+        known = {name: _of_run(one.run) for name, one in scans.items()}
+        differ = [key for key in _OF_RUN if len({one[key] for one in known.values()}) > 1]
+        told = pd.DataFrame(
+            [{"network": name} | {key: one[key] for key in differ} for name, one in known.items()]
+        )
+    else:
+        told = _variables_file(Path(variables), scans)
+    frame: Any = joined.merge(told, on="network", how="left")
+    return of_frame(frame, "the scans")
+
+
+def _of_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scan says of its network."""
+    own = next(one for one in run["data"] if one["role"] == "id")
+    size = run["model"]["preprocessing"]["size"][0]
+    return dict(
+        zip(_OF_RUN, (len(run["layers"]), run["model"]["parameters"], size, own["classes"]), strict=True)
+    )
+
+
+_OF_RUN = ("Depth", "Parameters", "Resolution", "ID Class Count")
+
+
+def _variables_file(path: Path, scans: Mapping[str, Any]) -> Any:
+    import pandas as pd
+
+    try:
+        told = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no table of variables {path}") from error
+    except Exception as error:  # of a damaged file pandas may say anything
+        raise RequestError(f"{path} cannot be read as a table ({error}); give .csv or .parquet") from error
+    if "network" not in told.columns:
+        raise unknown_name(f"column of {path}", "network", map(str, told.columns))
+    known = set(told["network"].astype(str))
+    for name in scans:
+        if name not in known:
+            raise RequestError(f"{path} has no row for the network {name!r}, as the scan's folder is called")
+    return told
+
+
 def checked(given: Observations) -> Observations:
     """Refuse what cannot be analysed. Raises RequestError with the rows, columns and what to do."""
     frame = given.frame
