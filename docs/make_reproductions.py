@@ -26,7 +26,8 @@ LEAD = {
     "masarczyk2023": """Masarczyk et al., *The Tunnel Effect: Building Data Representations in Deep Neural
 Networks* (NeurIPS 2023, arXiv:2305.19753). Its full text was not at hand when the items were written:
 *published* holds what readers of the paper and replications report, and tests of claims that are not known
-to us are ours.""",
+to us are ours. Unless a reading says otherwise, maps are averaged into 2×2 and layers are read at the outputs
+of convolutions and linear layers.""",
     "harun2024": """Harun et al., *What Variables Affect OOD Generalization in Pretrained Models?* (NeurIPS
 2024, arXiv:2405.15018). At `released` its own table of 64 networks is read: printed numbers are held to what
 it gives, claims are judged on networks, each a mean over its eight OOD sets.""",
@@ -104,12 +105,13 @@ def item_page(item: Item, rows: Sequence[Row]) -> str:
         first = own[0]
         parts.append(f"```sh\n{first.command}\n```")
         seeds = next((row.seeds for row in own if row.seeds), "")
-        parts.append(f"Seeds {seeds}; {first.hardware}; {first.date}.")
+        told = [f"Seeds {seeds}"] if seeds else []
+        parts.append(f"{'; '.join([*told, first.hardware, first.date])}.")
         parts.append(findings(own))
         there = sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
         names = [path.name for path in there if is_of(path, item)]
         parts += [f"![{item.title}](images/{name})" for name in names]
-        if names:
+        if names and seeds:
             parts.append("Lines are means over seeds, bands the least and the largest.")
         parts += [claims_table(own), cells_table(own), notes(own)]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -137,11 +139,7 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
     if not judged:
         return f"{told} ({own[0].note})." if own else f"{told}."
     told += f". {share(judged)} agree"
-    apart = [
-        f"{row.claim.partition(': ')[2] or row.claim} ({row.reading})"
-        for row in judged
-        if row.verdict == DISAGREES
-    ]
+    apart = [f"{row.claim.partition(' ')[2]} ({row.reading})" for row in judged if row.verdict == DISAGREES]
     if apart and len(apart) < len(judged):
         more = f" and {len(apart) - SHOWN} more" if len(apart) > SHOWN else ""
         told += f"; against it: {'; '.join(apart[:SHOWN])}{more}"
@@ -150,10 +148,11 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
 
 
 def share(rows: Sequence[Row]) -> str:
-    """How many rows agree, and how many of those surely."""
+    """How many rows agree, and how many of those surely, where they have intervals."""
     yes = [row for row in rows if row.verdict == AGREES]
-    sure = sum(row.sure is True for row in yes)
-    return f"{len(yes)} of {len(rows)} rows" + (f" ({sure} surely)" if yes else "")
+    known = any(row.sure is not None for row in yes)
+    sure = f" ({sum(row.sure is True for row in yes)} surely)" if known else ""
+    return f"{len(yes)} of {len(rows)}{sure}"
 
 
 def outcome(rows: Sequence[Row]) -> str:
@@ -221,9 +220,13 @@ def cells_table(rows: Sequence[Row]) -> str:
 
 def notes(rows: Sequence[Row]) -> str:
     """What was changed against the paper."""
-    known = "the published value is not known to us"
+    own = ("the published value is not known to us", "the statistic is not defined here", "defined for ")
     told = dict.fromkeys(
-        part for row in rows if row.reading for part in row.note.split("; ") if part and part != known
+        part
+        for row in rows
+        if row.reading
+        for part in row.note.split("; ")
+        if part and not part.startswith(own)
     )
     return f"Changed against the paper: {'; '.join(told)}." if told else ""
 

@@ -104,9 +104,9 @@ def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
     ]
     told = make_reproductions.pages(rows)
     page = told["masarczyk2023-fig1.md"]
-    assert "depends on the reading**. 1 of 2 rows (1 surely) agree; against it: left (b)." in page
+    assert "depends on the reading**. 1 of 2 (1 surely) agree; against it: VGG-19: left (b)." in page
     assert page.index("**C2, ") < page.index("**C10, ")
-    assert "holds**. 1 of 1 rows (0 surely) agree." in page
+    assert "holds**. 1 of 1 agree." in page
     assert "| C1 VGG-19: left | b | unknown | 1 | ≥ 2 | disagrees ? |" in page
     assert (
         "| layer | 95 % | 98 % |\n|:--|--:|--:|\n| VGG-19 on CIFAR-10 | 7 | 9 |\n| MLP on CIFAR-10 | 4 |  |"
@@ -114,7 +114,7 @@ def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
     )
     summary = told["masarczyk2023.md"]
     assert "## At `small`" in summary
-    assert "depends on the reading | 1 of 2 rows (1 surely) | – | [fig1](masarczyk2023-fig1.md) |" in summary
+    assert "depends on the reading | 1 of 2 (1 surely) | – | [fig1](masarczyk2023-fig1.md) |" in summary
     assert "Still to be run: fig2" in summary
 
 

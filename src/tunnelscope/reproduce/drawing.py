@@ -43,7 +43,9 @@ def _panel(figure: Figure, name: str) -> Any:
     if figure.kind == "points":
         return _points(figure, frame, name)
     scale = alt.Scale(type="log") if figure.log else alt.Scale()
-    x = alt.X("x:Q", title=figure.x, axis=alt.Axis(format="~g", tickMinStep=1 if frame["x"].max() > 2 else 0))
+    x = alt.X(
+        "x:Q", title=figure.x, axis=alt.Axis(format=".4~r", tickMinStep=1 if frame["x"].max() > 2 else 0)
+    )
     names = list(dict.fromkeys(figure.frame["series"]))
     color = alt.Color(
         "series:N",

@@ -21,11 +21,12 @@ RESNET_POINTS = "^conv1$|conv2$"  # the paper reads the stem and the second conv
 FEWEST_OF_A_CLASS = 3  # rows to fit a probe on
 RANKS = {"1e-3": "numerical_rank", "1e-2": "numerical_rank_1e-2", "1e-4": "numerical_rank_1e-4"}
 
-EXACT = "exact probe, pooled 2×2, convolution outputs"
-RECIPE = "the paper's probe recipe, pooled 2×2, convolution outputs"
-ACTIVATED = "exact probe, pooled 2×2, after the activation"
-AVERAGED = "exact probe, averaged over the map, convolution outputs"
-FLAT = "ridge probe, flattened (8,000 columns at most), convolution outputs"
+# Readings: maps are averaged into 2×2, layers read at outputs of convolutions and linear layers, unless told.
+EXACT = "exact probe"
+RECIPE = "the paper's probe recipe"
+ACTIVATED = "exact probe, after the activation"
+AVERAGED = "exact probe, averaged maps"
+FLAT = "ridge probe, flattened maps (8,000 columns at most)"
 
 
 @dataclass(frozen=True)
