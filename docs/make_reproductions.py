@@ -32,14 +32,20 @@ of convolutions and linear layers.""",
 2024, arXiv:2405.15018). At `released` its own table of 64 networks is read: printed numbers are held to what
 it gives, claims are judged on networks, each a mean over its eight OOD sets.""",
 }
-READING = """A row of the ledger is a claim about one network under one reading: a probe, a threshold, a place
-where the network is read. *Surely* counts the rows whose whole 95 % interval over seeds is on the verdict's
-side. A claim *holds* where all rows agree, *depends on the reading* where some do; rows beside a control
-compare with a network that has learnt nothing, and where none of them agrees the claim tells nothing of
-training. The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
+READING = {
+    "masarczyk2023": """A row of the ledger is a claim about one kind of network under one reading: a probe, a
+threshold, a place where the network is read. *Surely* counts the rows whose whole 95 % interval over seeds is
+on the verdict's side. A claim *holds* where all rows agree and *holds in part* where some do: under some
+readings, or of some networks, as its items tell. Rows beside a control compare with what has learnt nothing
+(the network as it was drawn, a part drawn anew); where all of those surely disagree, the claim tells nothing
+of training.""",
+    "harun2024": """A row of the ledger is a claim or a printed number. *Surely* counts the rows whose whole
+95 % interval, over networks or over resamples of networks, is on the verdict's side.""",
+}
+LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | released.CLAIMS
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
-HOLDS, DEPENDS, FAILS = "holds", "depends on the reading", "does not hold"
+HOLDS, DEPENDS, FAILS = "holds", "holds in part", "does not hold"
 LIKE_CONTROL = "no more than in the control"  # the readings agree, but so they do without any training
 NOTHING = "not comparable"
 SHOWN = 3  # readings that disagree
@@ -108,11 +114,11 @@ def item_page(item: Item, rows: Sequence[Row]) -> str:
         told = [f"Seeds {seeds}"] if seeds else []
         parts.append(f"{'; '.join([*told, first.hardware, first.date])}.")
         parts.append(findings(own))
-        there = sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
+        there = [] if scale == "paper" else sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
         names = [path.name for path in there if is_of(path, item)]
         parts += [f"![{item.title}](images/{name})" for name in names]
         if names and seeds:
-            parts.append("Lines are means over seeds, bands the least and the largest.")
+            parts.append("Means over seeds; bands: the least and the largest; shaded: the tunnel.")
         parts += [claims_table(own), cells_table(own), notes(own)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -156,15 +162,14 @@ def share(rows: Sequence[Row]) -> str:
 
 
 def outcome(rows: Sequence[Row]) -> str:
-    """One of OUTCOMES, by the readings alone; what the control says is told beside it."""
+    """How a claim came out over its rows; what the control says counts where all of it is sure."""
     own, beside = parted(rows)
     found = {row.verdict for row in own} & {AGREES, DISAGREES}
     if not found:
         return NOTHING
     if found == {DISAGREES}:
         return FAILS
-    against = [row.verdict for row in beside if row.verdict in (AGREES, DISAGREES)]
-    if against and AGREES not in against:
+    if beside and all(row.verdict == DISAGREES and row.sure is not False for row in beside):
         return LIKE_CONTROL
     return DEPENDS if DISAGREES in found else HOLDS
 
@@ -228,7 +233,8 @@ def notes(rows: Sequence[Row]) -> str:
         for part in row.note.split("; ")
         if part and not part.startswith(own)
     )
-    return f"Changed against the paper: {'; '.join(told)}." if told else ""
+    changed = "; ".join(part for part in told if part != "from the released table")
+    return f"Changed against the paper, and notes: {changed}." if changed else ""
 
 
 def number(row: Row) -> str:
@@ -242,7 +248,7 @@ def number(row: Row) -> str:
 
 def paper_page(paper: str, rows: Sequence[Row]) -> str:
     """The summary of a paper: which claims hold, which depend on the reading, which do not."""
-    parts = [f"# {TITLES[paper]}", LEAD.get(paper, ""), READING]
+    parts = [f"# {TITLES[paper]}", LEAD[paper], READING[paper], LEDGER]
     for scale in dict.fromkeys(row.scale for row in rows):
         parts.append(f"## At `{scale}`")
         parts.append(summary_table([row for row in rows if row.scale == scale]))

@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from tunnelscope.training.recipe import Recipe
     from tunnelscope.training.run import Training, train, train_tasks
     from tunnelscope.training.watch import Watch
+    from tunnelscope.variables.analysis import effects
 
 
 def __getattr__(name: str):

@@ -80,6 +80,14 @@ def test_bad_input(tunnelscope, table: Path, tmp_path: Path, arguments: list[str
     assert done.out == ""
 
 
+@pytest.mark.parametrize("plan", ["network = [1]\n", "network = 3\n", "a = \n"])
+def test_bad_plans(tunnelscope, table: Path, tmp_path: Path, plan: str) -> None:
+    (tmp_path / "plan.toml").write_text(plan)
+    done = tunnelscope("effects", table, "--predict", tmp_path / "plan.toml")
+    assert done.code == 2
+    assert "plan.toml" in done.err
+
+
 def test_few_networks_have_pairs_alone(tunnelscope, tmp_path: Path) -> None:
     planted(6).frame.drop(columns="architecture").to_csv(tmp_path / "few.csv", index=False)
     done = tunnelscope("effects", tmp_path / "few.csv", "--json")
@@ -114,6 +122,8 @@ def test_scans_as_a_table(tunnelscope, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("network,kind\nmlp2,a\nmlp3,b\n")
     done = tunnelscope("effects", *folders, "--variables", tmp_path / "own.csv", "--json")
     assert done.json["variables"] == ["kind"]
+    alike = tunnelscope("effects", folders[0], "--variables", tmp_path / "own.csv")
+    assert alike.code == 0
     (tmp_path / "own.csv").write_text("network,kind\nmlp2,a\n")
     done = tunnelscope("effects", *folders, "--variables", tmp_path / "own.csv")
     assert done.code == 2

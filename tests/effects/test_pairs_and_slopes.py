@@ -131,6 +131,29 @@ def test_the_interval_holds_the_share_it_claims() -> None:
     assert planner.reach_of(np.array([1.0, 5.0])) == 5
 
 
+def test_networks_alike_are_averaged_whatever_their_order() -> None:
+    frame = planted().frame.drop(columns="architecture")
+    again = frame.assign(
+        network=frame["network"] + " again", r=frame["r"] + np.where(frame["aug"] == 1, 0.1, 0)
+    )
+    for both in (pd.concat([frame, again]), pd.concat([again, frame])):
+        [aug] = [pair for pair in pairs.all_pairs(of_frame(both), []) if pair.variable == "aug"]
+        assert (aug.n, aug.networks) == (24, 8)
+        assert aug.means[1].value - aug.means[0].value == pytest.approx(0.25, abs=0.01)
+
+
+def test_no_variable_at_all() -> None:
+    with pytest.raises(RequestError, match="is there to be a variable"):
+        of_frame(planted().frame[["network", "ood", "r"]])
+
+
+def test_networks_of_their_own_architecture_are_left_out_once() -> None:
+    frame = planted().frame.drop(columns="architecture")
+    assert "architecture" not in effects(frame, resamples=0).prediction_error["r"]
+    kinds = frame.assign(architecture=frame["depth"].astype(str))
+    assert "architecture" in effects(kinds, resamples=0).r2_grouped["r"]
+
+
 def test_warnings() -> None:
     frame = planted().frame.drop(columns="architecture")
     frame["same"] = 1

@@ -91,6 +91,9 @@ def test_start() -> None:
 def test_rank() -> None:
     assert every(verdicts(claims.rank_collapse, tunnelled(), unlearnt())) == {AGREES}
     assert every(verdicts(claims.rank_collapse, idle(), unlearnt())) == {DISAGREES}
+    none = verdicts(claims.rank_collapse, growing(), unlearnt())
+    assert none.pop("last layer's rank over the untrained network's there") == [AGREES]
+    assert every(none) == {NOT_COMPARABLE}
     found = Found((0,))
     claims.rank_of_classes(found, "mlp", "reading", [tunnelled()], 10)
     assert [row.ours for row in found.rows] == [12.5] * 3
@@ -101,7 +104,12 @@ def test_spike_of_a_resnet() -> None:
     numbers = np.arange(1, 34, 2)
     ranks = np.linspace(400, 50, 17)
     flat, spiked = (
-        replace(tunnelled(), numbers=numbers, ranks=dict.fromkeys(("1e-2", "1e-3", "1e-4"), rank))
+        replace(
+            tunnelled(),
+            numbers=numbers,
+            ranks=dict.fromkeys(("1e-2", "1e-3", "1e-4"), rank),
+            attainable=np.full(17, 1000.0),
+        )
         for rank in (ranks, np.where(numbers == 29, 500, ranks))
     )
     for curves, verdict in ((flat, DISAGREES), (spiked, AGREES)):
@@ -116,6 +124,7 @@ def test_ood() -> None:
     assert told["layers from the tunnel's start to the best OOD layer"] == [AGREES]
     assert told["OOD accuracy retained at the last layer"] == [AGREES]
     none = verdicts(claims.ood, growing(), unlearnt())
+    assert none["layers from the tunnel's start to the best OOD layer"] == [NOT_COMPARABLE]
     assert none["OOD accuracy retained at the last layer"] == [DISAGREES]
     assert none["OOD accuracy retained, less the same untrained"] == [DISAGREES]
     control = verdicts(claims.ood, idle(), unlearnt())
@@ -158,8 +167,9 @@ def test_nothing_is_judged_on_a_network_that_has_not_learnt(judge) -> None:
 def test_a_narrow_layer_has_no_low_rank_for_that() -> None:
     narrow = replace(tunnelled(), attainable=RANK)
     told = verdicts(claims.rank_collapse, narrow)
-    assert told["last layer's rank over the largest, both as shares of the attainable rank"] == [DISAGREES]
-    assert told["last layer's rank over the largest"] == [AGREES] * 3
+    shares = "last layer's rank over that at the start, both as shares of the attainable rank"
+    assert told[shares] == [DISAGREES]
+    assert told["last layer's rank over that where the tunnel starts"] == [AGREES] * 3
 
 
 def history(tunnel: float, extractor: float) -> pd.DataFrame:

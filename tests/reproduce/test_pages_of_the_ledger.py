@@ -104,7 +104,7 @@ def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
     ]
     told = make_reproductions.pages(rows)
     page = told["masarczyk2023-fig1.md"]
-    assert "depends on the reading**. 1 of 2 (1 surely) agree; against it: VGG-19: left (b)." in page
+    assert "holds in part**. 1 of 2 (1 surely) agree; against it: VGG-19: left (b)." in page
     assert page.index("**C2, ") < page.index("**C10, ")
     assert "holds**. 1 of 1 agree." in page
     assert "| C1 VGG-19: left | b | unknown | 1 | ≥ 2 | disagrees ? |" in page
@@ -114,7 +114,7 @@ def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
     )
     summary = told["masarczyk2023.md"]
     assert "## At `small`" in summary
-    assert "depends on the reading | 1 of 2 (1 surely) | – | [fig1](masarczyk2023-fig1.md) |" in summary
+    assert "holds in part | 1 of 2 (1 surely) | – | [fig1](masarczyk2023-fig1.md) |" in summary
     assert "Still to be run: fig2" in summary
 
 
@@ -124,7 +124,7 @@ def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
         (["agrees", "agrees"], [], "holds"),
         (["agrees", "agrees"], ["agrees", "disagrees"], "holds"),
         (["agrees", "agrees"], ["disagrees"], "no more than in the control"),
-        (["agrees", "disagrees"], ["agrees"], "depends on the reading"),
+        (["agrees", "disagrees"], ["agrees"], "holds in part"),
         (["disagrees"], ["agrees"], "does not hold"),
         (["not comparable"], ["disagrees"], "not comparable"),
     ],

@@ -32,6 +32,9 @@ def test_starts() -> None:
     one = curves()
     assert one.start() == 4  # 0.77 of 0.80 is 96 %
     assert one.start(0.98) == 7
+    assert one.start_above_chance() == 4  # 0.67 of 0.70
+    few = curves(id=np.array([0.66, 0.68, 0.69, 0.69, 0.70, 0.70, 0.7, 0.7, 0.7, 0.7]), classes=2)
+    assert (few.start(), few.start_above_chance()) == (2, 3)
     assert one.start_of_own() == 5  # 0.78 of 0.82 is 95.1 %
     assert one.tunnel.tolist() == [False] * 4 + [True] * 6
     assert one.from_start.sum() == 7
@@ -63,7 +66,10 @@ def test_no_tunnel_has_no_slope() -> None:
 
 def test_ranks_and_ood() -> None:
     one = curves()
-    assert statistics.rank_drop(one) == pytest.approx(0.1)
+    assert statistics.rank_drop(one, one.from_start) == pytest.approx(8 / 80)
+    assert statistics.rank_drop(one, np.arange(10) > 8) is None
+    assert statistics.least_rank(one, 10) == 8
+    assert statistics.least_rank(curves(attainable=np.full(10, 8.0)), 10) is None
     narrow = curves(attainable=np.array([100.0] * 9 + [16]))
     assert statistics.rank_share_drop(narrow) == pytest.approx((8 / 16) / (80 / 100))
     assert statistics.last_third(one.ranks["1e-3"]) == 9

@@ -82,3 +82,7 @@ def test_no_effect_asks_for_an_interval_around_nothing() -> None:
 
 def test_what_could_not_be_computed_is_not_comparable() -> None:
     assert judge(Estimate(None), at_least(0)) == (NOT_COMPARABLE, None)
+
+
+def test_what_is_not_finite_is_not_judged() -> None:
+    assert judge(Estimate(float("nan")), below(0)) == (NOT_COMPARABLE, None)

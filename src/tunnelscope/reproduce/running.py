@@ -86,11 +86,15 @@ def check_data(items: Sequence[Item], lab: Lab) -> None:
     if not all(item.is_released for item in items):
         for name in CLASSES:
             lab.source(name)
-    if any(item.is_released for item in items) and not released_table(lab.data).exists():
-        raise RequestError(
-            f"{released_table(lab.data)} is not there; put the released table and the map of its networks "
-            f"({NETWORK_MAP}) there: the paper's code has it, github.com/yousuf907/Tunnel, in shap_analysis"
-        )
+    if any(item.is_released for item in items):
+        table = released_table(lab.data)
+        for path in (table, table.with_name(NETWORK_MAP)):
+            if not path.exists():
+                raise RequestError(
+                    f"{path} is not there; the released table (shap_analysis of the paper's code, "
+                    f"github.com/yousuf907/Tunnel) and {NETWORK_MAP}, which names its networks, belong into "
+                    f"{table.parent}"
+                )
 
 
 def released_table(data: Path) -> Path:

@@ -91,10 +91,10 @@ def over_seeds(values: Sequence[float | None]) -> Estimate:
 def judge(estimate: Estimate, test: Test) -> tuple[str, bool | None]:
     """Return the verdict on a claim, and whether the whole interval says so (None without an interval).
 
-    A statistic that could not be computed is not comparable.
+    A statistic that could not be computed, or is not finite, is not comparable.
     """
     value, low, high = estimate.value, estimate.low, estimate.high
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NOT_COMPARABLE, None
     if test.covers is not None:
         if low is None or high is None:

@@ -39,13 +39,13 @@ def foretold(given: Observations, design: Design, target: str) -> dict[str, Arra
     """Predictions of each network, and of each architecture, by a model that was not shown it.
 
     Returns:
-        `network` and, where there are two or more, `architecture`: (rows,).
+        `network` and, where there are two or more of several networks, `architecture`: (rows,).
     """
     values = given.frame[target].to_numpy(float)
     found = {}
     for kind in ("network", "architecture"):
         groups = given.frame[kind].to_numpy()
-        if len(set(groups)) > 1:
+        if len(set(groups)) > 1 and (kind == "network" or len(set(groups)) < len(given.networks)):
             found[kind] = left_out(design.columns, values, groups)
     return found
 

@@ -102,6 +102,10 @@ def of_frame(frame: "pd.DataFrame", source: str = "the table") -> Observations:
         raise unknown_name(f"column of {source}", "r", map(str, frame.columns), _NEEDED)
     variables = tuple(str(name) for name in frame.columns if name not in NOT_VARIABLES)
     frame = frame.copy()
+    if not variables:
+        raise RequestError(
+            f"{source}: no column besides network, ood and r, rho, A is there to be a variable"
+        )
     if "architecture" not in frame.columns:
         frame["architecture"] = frame["model"] if "model" in frame.columns else frame["network"]
     return checked(Observations(frame.reset_index(drop=True), variables, targets, source))
@@ -225,16 +229,17 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
         )
     else:
         told = _variables_file(Path(variables), scans)
+        told["network"] = told["network"].astype(str)
     frame: Any = joined.merge(told, on="network", how="left")
     return of_frame(frame, "the scans")
 
 
 def _of_run(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a scan says of its network."""
-    own = next(one for one in run["data"] if one["role"] == "id")
-    size = run["model"]["preprocessing"]["size"][0]
+    own: Mapping[str, Any] = next((one for one in run["data"] if one["role"] == "id"), {})
+    size = (run["model"]["preprocessing"] or {}).get("size", [None])[0]
     return dict(
-        zip(_OF_RUN, (len(run["layers"]), run["model"]["parameters"], size, own["classes"]), strict=True)
+        zip(_OF_RUN, (len(run["layers"]), run["model"]["parameters"], size, own.get("classes")), strict=True)
     )
 
 

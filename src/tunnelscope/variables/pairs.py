@@ -127,15 +127,19 @@ def values_by_network(given: Observations, target: str) -> Any:
     return given.frame.pivot(index="network", columns="ood", values=target)
 
 
-def matched_values(values: Any, networks: Sequence[tuple[str, str]]) -> tuple[Matched, Matched]:
+def matched_values(
+    values: Any, networks: Sequence[tuple[Sequence[str], Sequence[str]]]
+) -> tuple[Matched, Matched]:
     """Values of matched networks on the OOD sets both have: row by row, and as means a network.
 
     Args:
         values: of `values_by_network`.
-        networks: pairs of names.
+        networks: pairs of names; several alike on a side are averaged.
     """
-    one = values.loc[[first for first, _ in networks]].to_numpy(float)
-    other = values.loc[[second for _, second in networks]].to_numpy(float)
+    one, other = (
+        np.stack([values.loc[list(names)].mean(axis=0).to_numpy(float) for names in side])
+        for side in zip(*networks, strict=True)
+    )
     both = np.isfinite(one) & np.isfinite(other)
     used = both.any(axis=1)
     means = [np.nanmean(np.where(both, side, np.nan)[used], axis=1) for side in (one, other)]
@@ -165,8 +169,8 @@ def all_pairs(given: Observations, derived: Sequence[str]) -> list[Pair]:
 
 def matched_networks(
     given: Observations, variable: str, derived: Sequence[str]
-) -> Iterator[tuple[tuple[Any, Any], list[tuple[str, str]]]]:
-    """Pairs of networks for every two levels of a variable; a network is matched once at most."""
+) -> Iterator[tuple[tuple[Any, Any], list[tuple[list[str], list[str]]]]]:
+    """Networks of every two levels of a variable that agree in all else; alike ones stand together."""
     table: Any = given.frame.drop_duplicates("network")
     keys = [name for name in given.variables if name != variable and name not in derived]
     levels = sorted(table[variable].unique())
@@ -176,9 +180,7 @@ def matched_networks(
             key = tuple(row[name] for name in keys)
             groups.setdefault(key, {}).setdefault(row[variable], []).append(row["network"])
         networks = [
-            pair
-            for group in groups.values()
-            for pair in zip(group.get(one, []), group.get(other, []), strict=False)
+            (group[one], group[other]) for group in groups.values() if one in group and other in group
         ]
         if networks:
             yield (one, other), networks

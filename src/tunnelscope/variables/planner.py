@@ -55,6 +55,10 @@ def read_plan(path: str | Path, variables: Sequence[str]) -> list[dict[str, Any]
 def check_plan(plan: Sequence[Mapping[str, Any]], variables: Sequence[str], source: str) -> None:
     """Refuse a plan whose networks lack a variable or have another one. Raises RequestError."""
     for place, network in enumerate(plan, start=1):
+        if not isinstance(network, Mapping):
+            raise RequestError(
+                f"{source}: network {place} is {network!r}; write [[network]], then each variable"
+            )
         for name in network:
             if name not in ("name", *variables):
                 raise unknown_name(f"variable (network {place} of {source})", name, variables)
@@ -100,7 +104,8 @@ def error_of(given: Observations, target: str, predicted: Mapping[str, Array]) -
 
     Returns:
         `network` and `architecture` (mean absolute errors; the second only with two or more), `reach`: half
-        the width of an interval that holds 95 % of the left-out networks (conformal rank, Vovk et al. 2005).
+        the width of an interval that holds 95 % of the left-out networks (conformal rank, Vovk et al. 2005;
+        of fewer than 19 networks the largest error, which holds less).
     """
     networks = given.frame["network"].to_numpy()
     truth = means_by(given.frame[target].to_numpy(float), networks)

@@ -217,12 +217,16 @@ def published_pairs(given: Observations) -> list[Pair]:
     return corrected(found)
 
 
-def networks_of(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def networks_of(
+    comparison: Comparison, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[list[str], list[str]]]:
     """Networks of both groups, matched by what they share."""
-    other = {comparison.other.key(row): row["network"] for row in rows if comparison.other.takes(row)}
+    other = {comparison.other.key(row): [row["network"]] for row in rows if comparison.other.takes(row)}
     one = [row for row in rows if comparison.one.takes(row)]
     return [
-        (row["network"], other[comparison.one.key(row)]) for row in one if comparison.one.key(row) in other
+        ([row["network"]], [other[comparison.one.key(row)]])
+        for row in one
+        if comparison.one.key(row) in other
     ]
 
 

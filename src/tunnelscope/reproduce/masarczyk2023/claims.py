@@ -20,10 +20,10 @@ from tunnelscope.reproduce.masarczyk2023.statistics import Curves, against, each
 from tunnelscope.reproduce.verdicts import Test, above, at_least, below, within
 
 STARTS = {"mlp": (5, 1), "vgg19": (8, 1), "resnet34": (19, 2)}  # published, and how near counts
-REPLICATED = {"mlp": "4 and 5", "resnet34": "19 and 24"}  # at 95 and 98 %, by a replication
+REPLICATED = {"mlp": "4 and 5", "resnet34": "19 and 27"}  # at 95 and 98 %, by a replication, of these layers
 CONTROL = "against the untrained control"
 SECOND_HAND = "second-hand"
-COLLAPSED = 0.5  # of the largest rank: a drop is steep where less is left
+COLLAPSED = 0.5  # of the rank at the start: a drop is steep where less is left
 START = "layer after which the tunnel starts"
 CLAIMS = {
     "C1": "accuracy saturates well before the last layer",
@@ -102,23 +102,30 @@ def starting_layer(found: Found, family: str, reading: str, curves: Sequence[Cur
 
 
 def rank_collapse(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> None:
-    """The rank falls in the tunnel: what is left of the largest, also against the untrained network."""
+    """The rank falls in the tunnel: what is left of that at its start, also against the untrained network."""
     title = TITLES[family]
     for tolerance in curves[0].ranks:
-        values = each(curves, lambda one, tolerance=tolerance: statistics.rank_drop(one, tolerance))
-        words = f"C3 {title}: last layer's rank over the largest"
+        values = each(
+            curves, lambda one, tolerance=tolerance: statistics.rank_drop(one, one.from_start, tolerance)
+        )
+        words = f"C3 {title}: last layer's rank over that where the tunnel starts"
         found.claim(words, values, below(COLLAPSED), f"{reading}; rank at {tolerance}")
-    words = f"C3 {title}: last layer's rank over the largest, both as shares of the attainable rank"
+    words = f"C3 {title}: last layer's rank over that at the start, both as shares of the attainable rank"
     found.claim(words, each(curves, statistics.rank_share_drop), below(COLLAPSED), f"{reading}; rank at 1e-3")
     if not has_control(curves):
         return
     told = f"{reading}; rank at 1e-3, {CONTROL}"
-    fallen = against(curves, lambda one, control: statistics.rank_drop(one) - statistics.rank_drop(control))
-    found.claim(
-        f"C3 {title}: last layer's rank over the largest, less the same untrained", fallen, below(0), told
-    )
+    words = f"C3 {title}: last layer's rank over that where the tunnel starts, less the same untrained"
+    found.claim(words, against(curves, fallen_further), below(0), told)
     there = against(curves, lambda one, control: float(one.ranks["1e-3"][-1] / control.ranks["1e-3"][-1]))
     found.claim(f"C3 {title}: last layer's rank over the untrained network's there", there, below(1), told)
+
+
+def fallen_further(one: Curves, control: Curves) -> float | None:
+    """By how much less rank is left over the tunnel than over the same layers untrained."""
+    inside = one.from_start
+    trained, untrained = statistics.rank_drop(one, inside), statistics.rank_drop(control, inside)
+    return None if trained is None or untrained is None else trained - untrained
 
 
 def rank_of_classes(found: Found, family: str, reading: str, curves: Sequence[Curves], classes: int) -> None:
@@ -141,21 +148,19 @@ def resnet_rank(found: Found, reading: str, curves: Sequence[Curves]) -> None:
 
         words = "C4 ResNet-34: rank at layer 29 over the higher of layers 27 and 31"
         found.claim(words, each(curves, spike), above(1), told, f"a spike, {SECOND_HAND}")
-        least = each(curves, lambda one, tolerance=tolerance: float(one.ranks[tolerance].min()))
-        words = "C4 ResNet-34: least rank of any layer"
+        least = each(curves, lambda one, tolerance=tolerance: statistics.least_rank(one, 10, tolerance))
+        words = "C4 ResNet-34: least rank of any layer that can have more than 10"
         found.claim(words, least, above(10), told, f"above 10, {SECOND_HAND}")
 
 
 def ood(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> None:
     """C10 to C12: OOD accuracy peaks where the tunnel starts, falls in it, and goes with the rank there."""
     title = TITLES[family]
-    away = each(curves, lambda one: float(statistics.peak(one) - one.start()))
+    away = each(curves, lambda one: statistics.from_start_to_peak(one, one.ood))
     words = f"C10 {title}: layers from the tunnel's start to the best OOD layer"
     found.claim(words, away, within(-2, 2), reading)
     kept = each(curves, lambda one: statistics.retained(one.ood))
-    published = {"mlp": "0.50–0.64, a replication", "resnet34": "0.62–0.63, a replication"}.get(
-        family, UNKNOWN
-    )
+    published = {"mlp": "repl. 0.50–0.64", "resnet34": "repl. 0.62–0.63"}.get(family, UNKNOWN)
     found.claim(f"C11 {title}: OOD accuracy retained at the last layer", kept, below(0.9), reading, published)
     for name, extreme in (("least", np.min), ("most", np.max)):
         values = each(curves, lambda one, of=extreme: float(of(one.ood[:, -1] / one.ood.max(axis=1))))
@@ -169,15 +174,10 @@ def ood(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> No
 
 def ood_against_control(found: Found, title: str, reading: str, curves: Sequence[Curves]) -> None:
     """C10 and C11 of the network as it was drawn, in which no tunnel was learnt."""
-    same = against(curves, lambda one, control: float(statistics.peak(control) - one.start()))
+    same = against(curves, lambda one, control: statistics.from_start_to_peak(one, control.ood))
     words = f"{title}: layers from the trained network's start to the untrained network's best OOD layer"
     found.cell(words, same, f"{reading}; {CONTROL}")
-    nearer = against(
-        curves,
-        lambda one, control: float(
-            abs(statistics.peak(one) - one.start()) - abs(statistics.peak(control) - one.start())
-        ),
-    )
+    nearer = against(curves, peak_nearer)
     words = f"C10 {title}: layers between the start and the best OOD layer, less the same untrained"
     found.claim(words, nearer, below(0), f"{reading}; {CONTROL}")
     gained = against(
@@ -187,8 +187,17 @@ def ood_against_control(found: Found, title: str, reading: str, curves: Sequence
     found.claim(words, gained, below(0), f"{reading}; {CONTROL}")
 
 
+def peak_nearer(one: Curves, control: Curves) -> float | None:
+    """By how many layers the best OOD layer is nearer to the start than the untrained network's."""
+    own, other = (statistics.from_start_to_peak(one, curves.ood) for curves in (one, control))
+    return None if own is None or other is None else abs(own) - abs(other)
+
+
 def coupled(found: Found, title: str, reading: str, curves: Sequence[Curves], tolerance: str | None) -> None:
-    """C12 with one kind of rank (None: the OOD sets'): from the start on, over all layers, untrained."""
+    """C12 with one kind of rank (None: the OOD sets'): from the start on, and beside the untrained network.
+
+    Over all layers, where nobody claims it, it is told as well.
+    """
 
     def over(one: Curves, chosen: NDArray[np.bool_]) -> float | None:
         ranks = one.ood_ranks.mean(axis=0) if tolerance is None else one.ranks[tolerance]
@@ -198,10 +207,16 @@ def coupled(found: Found, title: str, reading: str, curves: Sequence[Curves], to
     inside = each(curves, lambda one: over(one, one.from_start))
     found.claim(words, inside, above(0.7), f"{reading}, from the start on")
     whole = each(curves, lambda one: over(one, np.ones(len(one.numbers), dtype=bool)))
-    found.claim(words, whole, above(0.7), f"{reading}, over all layers")
-    if has_control(curves):
-        same = against(curves, lambda one, control: over(control, one.from_start))
-        found.cell(f"{title}: the same of the untrained network, in the trained one's tunnel", same, reading)
+    found.cell(f"{title}: {words.partition(': ')[2]}", whole, f"{reading}, over all layers")
+    if not has_control(curves):
+        return
+
+    def more(one: Curves, control: Curves) -> float | None:
+        trained, untrained = over(one, one.from_start), over(control, one.from_start)
+        return None if trained is None or untrained is None else trained - untrained
+
+    words = f"C12 {title}: that correlation in the tunnel, less that of the same layers untrained"
+    found.claim(words, against(curves, more), above(0), f"{reading}; {CONTROL}")
 
 
 def variances(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> None:
@@ -268,7 +283,16 @@ def per_doubling(
     """
     doublings = [math.log2(varied) for varied in curves]
     of_seeds = zip(*(each(told, read) for told in curves.values()), strict=True)
-    found.claim(words, [statistics.slope(doublings, values) for values in of_seeds], test, reading)
+    slopes = [None if None in values else statistics.slope(doublings, values) for values in of_seeds]
+    found.claim(words, slopes, test, reading)
+
+
+def start_by_classes(found: Found, title: str, curves: Mapping[Any, Sequence[Curves]]) -> None:
+    """C15, also of what probes are above chance: of few classes 95 % of an accuracy are reached sooner."""
+    words = f"C15 {title}: layers by which the tunnel's start moves per doubling of the classes"
+    per_doubling(found, words, curves, Curves.start, above(0), EXACT)
+    rule = f"{EXACT}; 95 % of the way from chance to the last probe"
+    per_doubling(found, words, curves, Curves.start_above_chance, above(0), rule)
 
 
 def whole_split(found: Found, experiment: Experiment, family: str) -> None:

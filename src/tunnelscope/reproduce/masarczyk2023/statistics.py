@@ -56,6 +56,11 @@ class Curves:
         """The number of the extractor's last layer: the first whose ID probe reaches a share of the last."""
         return int(self.numbers[tunnel_start(self.id, share)])
 
+    def start_above_chance(self, share: float = 0.95) -> int:
+        """The same of what probes are above chance, which is higher with fewer classes."""
+        chance = 1 / self.classes
+        return int(self.numbers[tunnel_start(np.maximum(self.id - chance, 0), share)])
+
     def start_of_own(self, share: float = 0.95) -> int | None:
         """The same against the network's own accuracy; None where no layer reaches it."""
         if self.own is None:
@@ -111,16 +116,33 @@ def last_third(values: Array) -> float:
     return float(np.median(values[-max(1, len(values) // 3) :]))
 
 
-def rank_drop(curves: Curves, tolerance: str = "1e-3") -> float:
-    """The last layer's rank over the largest of any layer."""
-    ranks = curves.ranks[tolerance]
-    return float(ranks[-1] / ranks.max())
+def rank_drop(curves: Curves, inside: NDArray[np.bool_], tolerance: str = "1e-3") -> float | None:
+    """The last layer's rank over that where the tunnel starts; None where no tunnel is.
+
+    Args:
+        inside: `Curves.from_start`, of the trained network where the curves are its control's.
+    """
+    ranks = curves.ranks[tolerance][inside]
+    return float(ranks[-1] / ranks[0]) if len(ranks) > 1 else None
 
 
-def rank_share_drop(curves: Curves, tolerance: str = "1e-3") -> float:
+def rank_share_drop(curves: Curves, tolerance: str = "1e-3") -> float | None:
     """The same of ranks over the attainable ones: some layers of a network have few features."""
-    shares = curves.ranks[tolerance] / curves.attainable
-    return float(shares[-1] / shares.max())
+    shares = (curves.ranks[tolerance] / curves.attainable)[curves.from_start]
+    return float(shares[-1] / shares[0]) if len(shares) > 1 else None
+
+
+def least_rank(curves: Curves, classes: int, tolerance: str = "1e-3") -> float | None:
+    """The least rank of the layers that can have more than the number of classes; None of no such layer."""
+    able = curves.attainable > classes
+    return float(curves.ranks[tolerance][able].min()) if able.any() else None
+
+
+def from_start_to_peak(curves: Curves, ood: Array) -> float | None:
+    """Layers from the tunnel's start to the best layer on OOD sets; None where no tunnel is."""
+    if not curves.tunnel.any():
+        return None
+    return float(curves.numbers[int(np.argmax(ood.mean(axis=0)))] - curves.start())
 
 
 def collapse_slope(curves: Curves, inside: NDArray[np.bool_] | None = None) -> float | None:

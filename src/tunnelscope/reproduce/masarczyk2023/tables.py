@@ -21,7 +21,7 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
 from tunnelscope.reproduce.masarczyk2023.figures import by_classes
 from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, series
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves, each
-from tunnelscope.reproduce.verdicts import above, at_least, below, no_effect, within
+from tunnelscope.reproduce.verdicts import at_least, below, no_effect, within
 
 NO_LAYER = 1.0  # a doubling of the width moves the start by less than a layer
 CINIC = "CINIC-10 is not at hand: no copy of it could be had"
@@ -89,8 +89,7 @@ def table3(experiment: Experiment) -> Found:
         for data, counts in sweeps.items():
             curves = {count: by_classes(experiment, family, data, count) for count in counts}
             title = f"{TITLES[family]} on {NAMES[data]}"
-            words = f"C15 {title}: layers by which the start moves per doubling of the classes"
-            claims.per_doubling(found, words, curves, Curves.start, above(0), EXACT)
+            claims.start_by_classes(found, title, curves)
             for count, own in curves.items():
                 words = f"{TITLES[family]} on {count} classes of {NAMES[data]}"
                 starts(found, words, own, EXACT)
