@@ -224,9 +224,7 @@ def networks_of(
     other = {comparison.other.key(row): [row["network"]] for row in rows if comparison.other.takes(row)}
     one = [row for row in rows if comparison.one.takes(row)]
     return [
-        ([row["network"]], [other[comparison.one.key(row)]])
-        for row in one
-        if comparison.one.key(row) in other
+        ([row["network"]], other[comparison.one.key(row)]) for row in one if comparison.one.key(row) in other
     ]
 
 
