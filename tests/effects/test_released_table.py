@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tunnelscope.errors import RequestError
 from tunnelscope.reproduce.harun2024.printed import MEANS, R2, SLOPE_NAMES, SLOPES
 from tunnelscope.variables import grouped, published, slopes
 from tunnelscope.variables.observations import Observations, read_table
@@ -47,6 +48,8 @@ def test_all_45_pairs(table: Observations, answers: list[dict[str, str]]) -> Non
         printed = [float(answer["mean_a"]), float(answer["mean_b"])]
         assert sorted(means) == pytest.approx(sorted(printed), abs=6e-5), told
         assert pair.p == pytest.approx(float(answer["p_recomputed_matched_pairs"]), rel=1e-3), told
+        in_order = float(answer["p_recomputed_csv_row_order"])
+        assert pair.as_dict()["p_as_published"] == pytest.approx(in_order, rel=1e-3), told
 
 
 def test_printed_p_values_come_from_the_order_of_rows(
@@ -82,6 +85,8 @@ def test_augmentation_at_the_level_of_networks(table: Observations) -> None:
         pair.target: pair for pair in published.published_pairs(table) if pair.variable == "Augmentations"
     }
     assert found["r"].networks == 32
+    assert abs(found["r"].delta_network) == pytest.approx(0.480, abs=5e-4)
+    assert np.diff([mean.value for mean in found["r"].means_network])[0] == pytest.approx(0.1415, abs=1e-4)
     assert found["r"].p_network == pytest.approx(5e-7, rel=0.2)
     assert found["rho"].p_network == pytest.approx(6e-6, rel=0.2)
     assert found["A"].p_network == pytest.approx(3e-9, rel=0.3)
@@ -155,3 +160,14 @@ def test_bootstrap_over_networks(table: Observations) -> None:
     }
     for (target, name), bounds in printed.items():
         assert np.abs(np.array(found[target][name]) - bounds).max() < 0.04
+
+
+def test_a_map_of_another_order_is_refused(real_data: Path, tmp_path: Path) -> None:
+    for name in ("experiments_results.csv", "network_map.csv"):
+        text = (real_data / "harun2024" / name).read_text()
+        if name == "network_map.csv":
+            head, first, second, *rest = text.splitlines()
+            text = "\n".join([head, second, first, *rest])
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RequestError, match="not of the same order"):
+        read_table(tmp_path / "experiments_results.csv")

@@ -11,7 +11,7 @@ from tunnelscope.cli.output import columns, echo_error
 from tunnelscope.reproduce.items import SCALES, chosen_items
 
 DATA = "TUNNELSCOPE_DATA"
-CLAIM_WIDTH = 40  # letters of a claim in the table on the terminal; --json has all
+CLAIM_WIDTH, PUBLISHED_WIDTH = 40, 16  # letters in the table on the terminal; --json has all
 
 
 @click.command()
@@ -93,7 +93,7 @@ def claim_line(rows: list) -> list[str]:
     return [
         first.item,
         shortened(first.claim, CLAIM_WIDTH),
-        shortened(first.published, 12) if len(published) == 1 else "…",
+        shortened(first.published, PUBLISHED_WIDTH) if len(published) == 1 else "…",
         ours,
         first.scale,
         verdict,

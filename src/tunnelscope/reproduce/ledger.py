@@ -28,7 +28,8 @@ class Row:
     Attributes:
         item: a figure or table, such as "masarczyk2023/fig2".
         claim: in words, with the number it has in our list in front.
-        published: the paper's value as it stands there, or "unknown".
+        published: the paper's value, what is told of it ("second-hand") or a replication's ("repl."), or
+            "unknown".
         ours: the statistic, a mean over seeds.
         low, high: its 95 % interval over seeds; None of one seed.
         test: what the statistic has to be for the claim to hold.

@@ -134,6 +134,14 @@ def of_released(frame: "pd.DataFrame", path: Path | None) -> Observations:
     blocks = np.arange(len(told)) // sets
     names = _names_beside(path, int(blocks.max()) + 1)
     told["network"] = [names[block]["network"] for block in blocks]
+    for column, name in _TOLD_BY_MAP.items():
+        named = [names[block].get(name, value) for block, value in zip(blocks, told[column], strict=True)]
+        if told[column].tolist() != named:
+            row = next(place for place, value in enumerate(told[column]) if value != named[place])
+            raise RequestError(
+                f"{NETWORK_MAP} beside {path} says {column} = {named[row]} of {told['network'][row]}, row "
+                f"{row + 1} of the table has {told[column][row]}; the two are not of the same order"
+            )
     for column in ("model", "id_set"):
         told[column] = [names[block][column] for block in blocks]
     told["ood"] = [RELEASED_SETS[row % sets] for row in range(len(told))]
@@ -143,7 +151,10 @@ def of_released(frame: "pd.DataFrame", path: Path | None) -> Observations:
     return checked(Observations(told, RELEASED_VARIABLES, TARGETS, source))
 
 
-def _names_beside(path: Path | None, count: int) -> list[Mapping[str, str]]:
+_TOLD_BY_MAP = {"Resolution": "resolution", "Augmentations": "aug"}  # columns of the table that it repeats
+
+
+def _names_beside(path: Path | None, count: int) -> list[Mapping[str, Any]]:
     import pandas as pd
 
     there = path.with_name(NETWORK_MAP) if path else None
@@ -160,6 +171,8 @@ def _names_beside(path: Path | None, count: int) -> list[Mapping[str, str]]:
             "network": f"{row.model} {row.id_dataset} {row.resolution}² {'aug' if row.aug else 'no aug'}",
             "model": row.model,
             "id_set": row.id_dataset,
+            "resolution": row.resolution,
+            "aug": row.aug_csv,
         }
         for row in table.itertuples()
     ]

@@ -42,6 +42,8 @@ class Pair:
         p: Wilcoxon's signed-rank test over the matched rows.
         p_corrected: the same, Holm's over all pairs of the family.
         p_network: over networks, each a mean over its OOD sets; None of fewer than two pairs.
+        means_network, delta_network: the means and Cliff's δ over networks.
+        p_as_published: of a pair of the 2024 paper, by its script's pairing of rows in the table's order.
     """
 
     variable: str
@@ -54,12 +56,15 @@ class Pair:
     band: str
     p: float | None
     p_network: float | None
+    means_network: tuple[Mean, Mean]
+    delta_network: float
     p_corrected: float | None = None
+    p_as_published: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
-        means = [{"value": mean.value, "low": mean.low, "high": mean.high} for mean in self.means]
-        return vars(self) | {"levels": list(self.levels), "means": means}
+        told = {name: [vars(mean) for mean in getattr(self, name)] for name in ("means", "means_network")}
+        return vars(self) | {"levels": list(self.levels)} | told
 
 
 def cliffs_delta(one: Array, other: Array) -> float:
@@ -119,6 +124,8 @@ def compared(
         band(delta),
         wilcoxon(one, other, target),
         wilcoxon(*per_network, target),
+        (mean_of(per_network[0]), mean_of(per_network[1])),
+        cliffs_delta(*per_network),
     )
 
 

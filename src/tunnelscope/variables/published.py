@@ -6,7 +6,7 @@ which pairs ResNet-18 with ViT-T+ in four of the six comparisons of resolutions:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -213,7 +213,8 @@ def published_pairs(given: Observations) -> list[Pair]:
         for target in given.targets:
             matched, per_network = matched_values(values[target], networks)
             levels = (comparison.one.level, comparison.other.level)
-            found.append(compared(comparison.variable, levels, target, matched, per_network))
+            pair = compared(comparison.variable, levels, target, matched, per_network)
+            found.append(replace(pair, p_as_published=p_row_order(given, comparison, target)))
     return corrected(found)
 
 
