@@ -118,7 +118,8 @@ class Experiment:
     def draws(self, reading: str = "") -> str:
         """The draws of ten CIFAR-100 classes that a reading is taken on."""
         count = self.scale.flat_draws if reading == FLAT else self.scale.draws
-        return self.lab.source("cifar100", f"classes=random:10&draws={count}")
+        draws = f"&draws={count}" if count > 1 else ""
+        return self.lab.source("cifar100", f"classes=random:10{draws}")
 
     def curves(self, family: str, reading: str, *, data: str = "cifar10") -> list[Curves]:
         """Return the curves of a family's networks under a reading, one a seed.
