@@ -57,4 +57,5 @@ def section(name: str, command: click.Command) -> str:
 
 def cell(text: str) -> str:
     """Text that a table of Markdown takes as it is."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    told = " ".join(text.split()).replace("] [", "; ")  # two brackets side by side are a link to Markdown
+    return told.replace("|", "\\|").replace("<", "&lt;")

@@ -133,7 +133,7 @@ def findings(rows: Sequence[Row]) -> str:
     lines = [sentence(number, own) for number, own in by_number(rows).items()]
     for row in rows:
         if not row.test and not row.reading:
-            lines.append(f"- **not comparable**: {row.claim} ({row.note})")
+            lines.append(f"- **not comparable**: {row.claim} ({reason(row)})")
     return "\n".join(lines)
 
 
@@ -143,7 +143,7 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
     own, beside = parted(rows)
     judged = [row for row in own if row.verdict in (AGREES, DISAGREES)]
     if not judged:
-        return f"{told} ({own[0].note})." if own else f"{told}."
+        return f"{told} ({reason(own[0])})." if own else f"{told}."
     told += f". {share(judged)} agree"
     apart = [f"{row.claim.partition(' ')[2]} ({row.reading})" for row in judged if row.verdict == DISAGREES]
     if apart and len(apart) < len(judged):
@@ -151,6 +151,11 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
         told += f"; against it: {'; '.join(apart[:SHOWN])}{more}"
     compared = [row for row in beside if row.verdict in (AGREES, DISAGREES)]
     return told + (f". Beside the control {share(compared)} agree." if compared else ".")
+
+
+def reason(row: Row) -> str:
+    """Why nothing can be compared, without what was changed."""
+    return row.note.partition("; ")[0]
 
 
 def share(rows: Sequence[Row]) -> str:

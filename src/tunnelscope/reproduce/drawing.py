@@ -50,7 +50,7 @@ def _panel(figure: Figure, name: str) -> Any:
     color = alt.Color(
         "series:N",
         sort=names,
-        legend=alt.Legend(title=None, orient="bottom", labelLimit=300),
+        legend=alt.Legend(title=None, orient="bottom", labelLimit=300, symbolOpacity=1),
         scale=alt.Scale(domain=names, range=list(TOKENS["light"].sets[: len(names)])),
     )
     base = alt.Chart(frame, title=name).encode(x=x, color=color)
@@ -70,7 +70,7 @@ def _shade(figure: Figure, name: str) -> list[Any]:
         return []
     return [
         alt.Chart(alt.Data(values=[{"from": start, "to": end}]))
-        .mark_rect(color=TOKENS["light"].tunnel)
+        .mark_rect(color=TOKENS["light"].tunnel, opacity=0.5)
         .encode(x=alt.X("from:Q", title=figure.x), x2="to:Q")
     ]
 
