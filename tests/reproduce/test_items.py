@@ -25,6 +25,7 @@ def kept_results():
 
 
 LONG = (
+    "fig1",
     "fig2",
     "fig7",
     "fig8",
