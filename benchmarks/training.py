@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.harness import Row, data_folder, in_turn, ratio_row
+from benchmarks.harness import Row, data_folder, in_turn, precisions, ratio_row
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +19,7 @@ from tunnelscope.data import Preprocessing
 from tunnelscope.data.transforms import as_eight_bit
 from tunnelscope.models.vision import import_torchvision
 from tunnelscope.pixels import as_pixels
-from tunnelscope.precision import has_bf16, numbers
+from tunnelscope.precision import numbers
 from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last, make_optimizer
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe, recipe_named
@@ -49,7 +49,7 @@ def watched(images: int) -> Row:
 
     dataset = ts.load_data(str(data_folder() / "cifar10"))
     few = ts.load_data(str(data_folder() / "cifar10"), max_samples=images)
-    used = "bf16" if has_bf16(torch.device("cpu")) else "f32"
+    used = precisions()[-1]
     own = our_loop(WATCHED, few, "masarczyk2023", "crop-flip", used)
     watch = ts.Watch(own.module, dataset, announce=None)
     timing = in_turn({"look": lambda: watch.look(0), "part": lambda: steps_of(own)})
@@ -67,7 +67,7 @@ def case(model: str, recipe_name: str, augmentation: str, images: int, bar: floa
     import tunnelscope as ts
 
     dataset = ts.load_data(str(data_folder() / "cifar10"), max_samples=images)
-    used = "bf16" if has_bf16(torch.device("cpu")) else "f32"
+    used = precisions()[-1]
     own = our_loop(model, dataset, recipe_name, augmentation, used)
     pictures = [
         (as_eight_bit(dataset.train.images[row]).convert("RGB"), int(dataset.train.labels[row]))

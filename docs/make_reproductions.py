@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunnelscope.cli.reproduce import figure
 from tunnelscope.reproduce.harun2024 import released
 from tunnelscope.reproduce.items import ITEMS, PAPERS, Item
 from tunnelscope.reproduce.ledger import PACKAGED, Row, read_rows
@@ -55,13 +56,18 @@ def pages(rows: Sequence[Row]) -> dict[str, str]:
     """Return every page by its file's name: one of each item that has rows, and one of each paper."""
     by_item = {name: [row for row in rows if row.item == name] for name in ITEMS}
     told = {f"{slug(ITEMS[name])}.md": item_page(ITEMS[name], own) for name, own in by_item.items() if own}
-    if numbers := [row for row in rows if row.claim.startswith("H1 ")]:
+    if numbers := printed_numbers(rows):
         told[NUMBERS] = numbers_page(numbers)
     for paper in PAPERS:
         own = [row for row in rows if row.item.startswith(f"{paper}/")]
         if own:
             told[f"{paper}.md"] = paper_page(paper, own)
     return told
+
+
+def printed_numbers(rows: Sequence[Row]) -> list[Row]:
+    """Rows that hold a number to a printed one."""
+    return [row for row in rows if row.claim.startswith("H1 ")]
 
 
 def numbers_page(rows: Sequence[Row]) -> str:
@@ -87,9 +93,8 @@ def numbers_page(rows: Sequence[Row]) -> str:
             mark = "" if row.verdict == AGREES else " ✗"
             first = (claim.removeprefix("H1 "), subject, row.published) if not place else ("", "", "")
             rule = row.reading.partition("; ")[2] or "the only one"
-            link = f"[{ITEMS[item].short}]({slug(ITEMS[item])}.md)" if not place else ""
-            cells = (*first, f"{number(row)}{mark}", rule, link)
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+            place_of = link(ITEMS[item]) if not place else ""
+            lines.append(table_line((*first, f"{number(row)}{mark}", rule, place_of)))
     parts.append("\n".join([*heads, *lines]))
     parts.append(
         "An item's command makes its numbers again: `tunnelscope reproduce harun2024/ITEM --data data`."
@@ -100,6 +105,16 @@ def numbers_page(rows: Sequence[Row]) -> str:
 def slug(item: Item) -> str:
     """What an item's files are called."""
     return f"{item.paper}-{item.short}"
+
+
+def link(item: Item) -> str:
+    """A link to an item's page from another."""
+    return f"[{item.short}]({slug(item)}.md)"
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def item_page(item: Item, rows: Sequence[Row]) -> str:
@@ -141,7 +156,7 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
     """A claim's outcome in words."""
     told = f"- **{number}, {CLAIMS[number]}: {outcome(rows)}**"
     own, beside = parted(rows)
-    judged = [row for row in own if row.verdict in (AGREES, DISAGREES)]
+    judged = decided(own)
     if not judged:
         return f"{told} ({reason(own[0])})." if own else f"{told}."
     told += f". {share(judged)} agree"
@@ -149,8 +164,13 @@ def sentence(number: str, rows: Sequence[Row]) -> str:
     if apart and len(apart) < len(judged):
         more = f" and {len(apart) - SHOWN} more" if len(apart) > SHOWN else ""
         told += f"; against it: {'; '.join(apart[:SHOWN])}{more}"
-    compared = [row for row in beside if row.verdict in (AGREES, DISAGREES)]
+    compared = decided(beside)
     return told + (f". Beside the control {share(compared)} agree." if compared else ".")
+
+
+def decided(rows: Sequence[Row]) -> list[Row]:
+    """Rows that agree or disagree."""
+    return [row for row in rows if row.verdict in (AGREES, DISAGREES)]
 
 
 def reason(row: Row) -> str:
@@ -169,7 +189,7 @@ def share(rows: Sequence[Row]) -> str:
 def outcome(rows: Sequence[Row]) -> str:
     """How a claim came out over its rows; what the control says counts where all of it is sure."""
     own, beside = parted(rows)
-    found = {row.verdict for row in own} & {AGREES, DISAGREES}
+    found = {row.verdict for row in decided(own)}
     if not found:
         return NOTHING
     if found == {DISAGREES}:
@@ -206,7 +226,7 @@ def claims_table(rows: Sequence[Row]) -> str:
     for row in judged:
         mark = " ?" if row.sure is False else ""
         cells = (row.claim, row.reading, row.published, number(row), row.test, WORDS[row.verdict] + mark)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(table_line(cells))
     return "\n".join(lines) if judged else ""
 
 
@@ -244,11 +264,7 @@ def notes(rows: Sequence[Row]) -> str:
 
 def number(row: Row) -> str:
     """A value with its interval."""
-    if row.ours is None:
-        return "–"
-    if row.low is None or row.high is None:
-        return f"{row.ours:.3g}"
-    return f"{row.ours:.3g} [{row.low:.3g}, {row.high:.3g}]"
+    return figure(row.ours, row.low, row.high) or "–"
 
 
 def paper_page(paper: str, rows: Sequence[Row]) -> str:
@@ -257,12 +273,12 @@ def paper_page(paper: str, rows: Sequence[Row]) -> str:
     for scale in dict.fromkeys(row.scale for row in rows):
         parts.append(f"## At `{scale}`")
         parts.append(summary_table([row for row in rows if row.scale == scale]))
-    if any(row.claim.startswith("H1 ") for row in rows):
+    if printed_numbers(rows):
         parts.append(f"Each printed number that does not come out: [{NUMBERS_TITLE}]({NUMBERS}).")
     items = [item for item in ITEMS.values() if item.paper == paper]
     answered = [item for item in items if any(row.item == item.name for row in rows)]
     parts.append("## Items")
-    parts.append("\n".join(f"- [{item.short}]({slug(item)}.md): {item.title}" for item in answered))
+    parts.append("\n".join(f"- {link(item)}: {item.title}" for item in answered))
     if waiting := [item.short for item in items if item not in answered]:
         parts.append(f"Still to be run: {', '.join(waiting)}.")
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -272,11 +288,11 @@ def summary_table(rows: Sequence[Row]) -> str:
     """A row a claim: its outcome, how many rows agree, what the control says, and the items."""
     lines = ["| | claim | outcome | agree | beside the control | items |", "|:--|:--|:--|:--|:--|:--|"]
     for number, own in by_number(rows).items():
-        tests, beside = ([row for row in part if row.verdict in (AGREES, DISAGREES)] for part in parted(own))
+        tests, beside = map(decided, parted(own))
         items = dict.fromkeys(row.item for row in own)
-        links = ", ".join(f"[{ITEMS[item].short}]({slug(ITEMS[item])}.md)" for item in items)
+        links = ", ".join(link(ITEMS[item]) for item in items)
         cells = (number, CLAIMS[number], outcome(own), share(tests), share(beside) if beside else "–", links)
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_line(cells))
     return "\n".join(lines)
 
 

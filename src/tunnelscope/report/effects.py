@@ -17,6 +17,7 @@ from tunnelscope.report.specs import (
     file_name,
     spec_of,
     vegalite_version,
+    write_drawing,
     write_file,
 )
 from tunnelscope.report.words import UNKNOWN
@@ -113,9 +114,7 @@ def write_effects_figures(
                 param["value"] = value
             svg = vl_convert.vegalite_to_svg(spec, **how)
             name = "-".join([figure.key, *map(short_name, choice)])
-            paths += [folder / f"{name}.svg", folder / f"{name}.pdf"]
-            write_file(paths[-2], svg.encode())
-            write_file(paths[-1], vl_convert.svg_to_pdf(svg))
+            paths += write_drawing(svg, folder / name)
     return paths
 
 

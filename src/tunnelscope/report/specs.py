@@ -74,7 +74,6 @@ def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) 
         RequestError: the results name no layer.
         MachineError: the folder cannot be written.
     """
-    import vl_convert
 
     from tunnelscope.report.figures import build_figures
 
@@ -83,9 +82,17 @@ def write_figures(table: pd.DataFrame, run: dict[str, Any], folder: Path | str) 
     paths: list[Path] = []
     for (key, choice), name in file_names(figures).items():
         svg = figure_svg(next(figure for figure in figures if figure.key == key), frame, choice)
-        paths += [folder / f"{name}.svg", folder / f"{name}.pdf"]
-        write_file(paths[-2], svg.encode())
-        write_file(paths[-1], vl_convert.svg_to_pdf(svg))
+        paths += write_drawing(svg, folder / name)
+    return paths
+
+
+def write_drawing(svg: str, path: Path) -> list[Path]:
+    """Write a drawing as PATH.svg and PATH.pdf."""
+    import vl_convert
+
+    paths = [path.with_name(f"{path.name}.{ending}") for ending in ("svg", "pdf")]
+    write_file(paths[0], svg.encode())
+    write_file(paths[1], vl_convert.svg_to_pdf(svg))
     return paths
 
 

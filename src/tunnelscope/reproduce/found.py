@@ -73,8 +73,6 @@ class Found:
         seeds: Sequence[int] = (),
     ) -> None:
         """Judge a claim under one reading, from a statistic with its interval."""
-        if estimate.value is not None and not math.isfinite(estimate.value):
-            estimate = Estimate(None)
         verdict, sure = judge(estimate, test)
         self._add(words, seeds, estimate, reading, published, note, verdict, test.words, sure)
 

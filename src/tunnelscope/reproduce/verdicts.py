@@ -64,11 +64,16 @@ def no_effect(near: float, value: float = 0.0) -> Test:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of a statistic over seeds with its 95 % interval; None where there is none."""
+    """The mean of a statistic over seeds with its 95 % interval; None where there is none, or none finite."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            for name in ("value", "low", "high"):
+                object.__setattr__(self, name, None)
 
 
 def over_seeds(values: Sequence[float | None]) -> Estimate:
@@ -94,7 +99,7 @@ def judge(estimate: Estimate, test: Test) -> tuple[str, bool | None]:
     A statistic that could not be computed, or is not finite, is not comparable.
     """
     value, low, high = estimate.value, estimate.low, estimate.high
-    if value is None or not math.isfinite(value):
+    if value is None:
         return NOT_COMPARABLE, None
     if test.covers is not None:
         if low is None or high is None:

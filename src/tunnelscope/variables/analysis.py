@@ -174,8 +174,9 @@ def effects(
     """
     given = _observations(table, variables)
     given = _with_targets(given, targets)
-    plan = read_plan(predict, given.variables) if isinstance(predict, (str, Path)) else predict
-    check_plan(plan, given.variables, "the plan")
+    is_file = isinstance(predict, (str, Path))
+    plan = read_plan(predict) if is_file else predict
+    check_plan(plan, given.variables, str(predict) if is_file else "the plan")
     notify = progress or (lambda stage, done, total: None)
     design = design_of(given)
     pairs = published.published_pairs(given) if is_released(given) else all_pairs(given, derived_of(given))

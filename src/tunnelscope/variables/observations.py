@@ -67,20 +67,24 @@ def read_table(path: str | Path) -> Observations:
     Raises:
         RequestError: no such file, a column that is missing, values that are missing or not numbers.
     """
-    import pandas as pd
-
     path = Path(path)
     if path.is_dir():
         return of_results(path)
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise RequestError(f"there is no table {path}") from error
-    except Exception as error:  # of a damaged file pandas may say anything
-        raise RequestError(f"{path} cannot be read as a table ({error}); give .csv or .parquet") from error
+    frame = _file(path, "table")
     if set(RELEASED) <= set(frame.columns):
         return of_released(frame, path)
     return of_frame(frame, str(path))
+
+
+def _file(path: Path, what: str) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no {what} {path}") from error
+    except Exception as error:  # of a damaged file pandas may say anything
+        raise RequestError(f"{path} cannot be read as a table ({error}); give .csv or .parquet") from error
 
 
 def of_frame(frame: "pd.DataFrame", source: str = "the table") -> Observations:
@@ -242,7 +246,6 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
         )
     else:
         told = _variables_file(Path(variables), scans)
-        told["network"] = told["network"].astype(str)
     frame: Any = joined.merge(told, on="network", how="left")
     return of_frame(frame, "the scans")
 
@@ -260,17 +263,11 @@ _OF_RUN = ("Depth", "Parameters", "Resolution", "ID Class Count")
 
 
 def _variables_file(path: Path, scans: Mapping[str, Any]) -> Any:
-    import pandas as pd
-
-    try:
-        told = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise RequestError(f"there is no table of variables {path}") from error
-    except Exception as error:  # of a damaged file pandas may say anything
-        raise RequestError(f"{path} cannot be read as a table ({error}); give .csv or .parquet") from error
+    told = _file(path, "table of variables")
     if "network" not in told.columns:
         raise unknown_name(f"column of {path}", "network", map(str, told.columns))
-    known = set(told["network"].astype(str))
+    told["network"] = told["network"].astype(str)  # folders may be called 1, 2, 3
+    known = set(told["network"])
     for name in scans:
         if name not in known:
             raise RequestError(f"{path} has no row for the network {name!r}, as the scan's folder is called")

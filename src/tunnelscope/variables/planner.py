@@ -30,11 +30,11 @@ class Prediction:
     values: dict[str, dict[str, float]]
 
 
-def read_plan(path: str | Path, variables: Sequence[str]) -> list[dict[str, Any]]:
-    """Read networks to foretell: `[[network]]` tables with a `name` and every variable.
+def read_plan(path: str | Path) -> list[dict[str, Any]]:
+    """Read networks to foretell: `[[network]]` tables, which `check_plan` looks at.
 
     Raises:
-        RequestError: no such file, not TOML, a variable that is missing or unknown.
+        RequestError: no such file, not TOML, no network in it.
     """
     path = Path(path)
     try:
@@ -48,7 +48,6 @@ def read_plan(path: str | Path, variables: Sequence[str]) -> list[dict[str, Any]
         raise RequestError(
             f"the plan {path} names no network; write [[network]], then name = … and each variable"
         )
-    check_plan(networks, variables, str(path))
     return networks
 
 

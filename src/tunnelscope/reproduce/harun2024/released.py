@@ -19,7 +19,7 @@ from tunnelscope.reproduce.harun2024 import printed
 from tunnelscope.reproduce.verdicts import Estimate, above, below, within
 from tunnelscope.variables import published
 from tunnelscope.variables.observations import Observations, read_table
-from tunnelscope.variables.pairs import Mean, Pair, bands_of, values_by_network
+from tunnelscope.variables.pairs import UNITS, Mean, Pair, bands_of, values_by_network
 from tunnelscope.variables.published import Comparison
 from tunnelscope.variables.slopes import Array, Slopes, design_of, slope_draws, slopes_of
 
@@ -98,12 +98,22 @@ class Released:
             for one in published.comparisons()
             if one.variable == variable and (one.one.level, one.other.level) == levels
         )
-        means = values_by_network(self.given, target).mean(axis=1) * (100 if target == "r" else 1)
-        names = published.networks_of(comparison, rows)
+        means, names = self.means(target), published.networks_of(comparison, rows)
         return np.array([means[other] - means[one] for [one], [other] in names])
 
-    def mean_of(self, model: str, resolution: int, is_augmented: bool, target: str = "r") -> float:
-        """Mean over OOD sets of one ImageNet-100 network; r in percent."""
+    def means(self, target: str) -> Any:
+        """Means of networks over their OOD sets, by name; r in percent."""
+        return values_by_network(self.given, target).mean(axis=1) * UNITS.get(target, 1)
+
+    def estimate(self, target: str, statistic: Callable[[Array], Array]) -> Estimate:
+        """A statistic of the slopes on a target, (…, variables), with its interval over resamples."""
+        slopes = self.slopes(target).slope
+        fitted = np.array([slopes[name] for name in self.given.variables])
+        low, high = np.quantile(statistic(self.draws(target)), [0.025, 0.975]).tolist()
+        return Estimate(float(statistic(fitted)), low, high)
+
+    def r_of(self, model: str, resolution: int, is_augmented: bool) -> Array:
+        """r of one ImageNet-100 network on each OOD set, in percent."""
         frame: Any = self.given.frame
         chosen = frame[
             (frame["model"] == model)
@@ -111,7 +121,7 @@ class Released:
             & (frame["Resolution"] == resolution)
             & (frame["Augmentations"] == (2 if is_augmented else 0))
         ]
-        return float(chosen[target].mean()) * (100 if target == "r" else 1)
+        return UNITS["r"] * chosen["r"].to_numpy()
 
 
 @cache
@@ -138,27 +148,35 @@ def moves_most(
     """Whether a variable's slope, or its size, is larger than every other's, those besides left out."""
     order = table.given.variables
     others = [place for place, one in enumerate(order) if one != name and one not in besides]
-    fitted = np.array([table.slopes(target).slope[one] for one in order])
     for of_size, told in ((False, "slope"), (True, "slope's size")):
 
         def lead(slopes: Array, of_size: bool = of_size) -> Array:
             sizes = np.abs(slopes) if of_size else slopes
             return sizes[..., order.index(name)] - sizes[..., others].max(axis=-1)
 
-        low, high = np.quantile(lead(table.draws(target)), [0.025, 0.975]).tolist()
         reading = f"its {told} less the largest of the others; {table.resampled}"
-        found.estimated(words, Estimate(float(lead(fitted)), low, high), above(0), reading)
+        found.estimated(words, table.estimate(target, lead), above(0), reading)
+
+
+def moves_least(found: Found, table: Released, target: str, name: str, words: str) -> None:
+    """Whether a variable's slope is smaller in size than every other's."""
+    place = table.given.variables.index(name)
+
+    def lead(slopes: Array) -> Array:
+        sizes = np.abs(slopes)
+        return sizes[..., place] - np.delete(sizes, place, axis=-1).min(axis=-1)
+
+    reading = f"its slope's size less the least of the others; {table.resampled}"
+    found.estimated(words, table.estimate(target, lead), below(0), reading)
 
 
 def slopes_figure(table: Released, targets: Sequence[str]) -> Figure:
     """The bars of Figures 2 and 8 with the intervals that they lack."""
     rows = []
     for target in targets:
-        slopes = table.slopes(target).slope
-        bounds = np.quantile(table.draws(target), [0.025, 0.975], axis=0)
         for place, name in enumerate(table.given.variables):
-            low, high = bounds[:, place].tolist()
-            rows.append(_point(f"SHAP slopes on {NAMES[target]}", name, Mean(slopes[name], low, high)))
+            told = table.estimate(target, lambda slopes, place=place: slopes[..., place])
+            rows.append(_point(f"SHAP slopes on {NAMES[target]}", name, told))
     return _points(rows, "over the variable's whole range")
 
 
@@ -172,15 +190,7 @@ def fig2(table: Released) -> Found:
     for target, first in (("r", "ID Class Count"), ("A", "Resolution")):
         moves_most(found, table, target, "Augmentations", f"H13 augmentation moves {target} second", (first,))
     for target in ("r", "A"):
-        place = table.given.variables.index("CNN vs ViT")
-        sizes = np.abs(np.array([table.slopes(target).slope[one] for one in table.given.variables]))
-        drawn = np.abs(table.draws(target))
-        rest = [other for other in range(len(sizes)) if other != place]
-        lead = sizes[place] - sizes[rest].min()
-        low, high = np.quantile(drawn[:, place] - drawn[:, rest].min(axis=1), [0.025, 0.975]).tolist()
-        reading = f"its slope's size less the least of the others; {table.resampled}"
-        words = f"H11 CNN or ViT moves {target} least"
-        found.estimated(words, Estimate(float(lead), low, high), below(0), reading)
+        moves_least(found, table, target, "CNN vs ViT", f"H11 CNN or ViT moves {target} least")
     found.figures["fig2"] = slopes_figure(table, ("r", "A"))
     return found
 
@@ -190,8 +200,7 @@ def fig7(table: Released) -> Found:
     found = Found(())
     place = table.given.variables.index("Depth")
     told = table.slopes("r")
-    low, high = np.quantile(table.draws("r")[:, place], [0.025, 0.975]).tolist()
-    slope = Estimate(told.slope["Depth"], low, high)
+    slope = table.estimate("r", lambda slopes: slopes[..., place])
     found.estimated("H7 SHAP slope of depth on r", slope, below(0), table.resampled)
     for variable, values in zip(table.given.variables, np.abs(told.values).mean(axis=0), strict=True):
         found.cell(f"{variable}: mean size of the SHAP values on r", [float(values)], "all rows")
@@ -220,12 +229,12 @@ def fig9(table: Released) -> Found:
     found = Found(())
     cells = [(resolution, is_augmented) for resolution in published.ENDS for is_augmented in (False, True)]
     for size, is_augmented in cells:
-        first, *rest = (table.mean_of(model, size, is_augmented) for model in CNNS)
+        first, *rest = (table.r_of(model, size, is_augmented).mean() for model in CNNS)
         at = f"{size}², {'with' if is_augmented else 'without'} augmentation; means over OOD sets"
         found.estimated(
             "H12 VGGm-11 less the best other CNN, points of r", Estimate(first - max(rest)), above(0), at
         )
-        ahead = max(table.mean_of(model, size, is_augmented) for model in VITS) - max(first, *rest)
+        ahead = max(table.r_of(model, size, is_augmented).mean() for model in VITS) - max(first, *rest)
         if is_augmented:
             found.estimated("H12 the best ViT less the best CNN, points of r", Estimate(ahead), above(0), at)
         else:
@@ -234,11 +243,8 @@ def fig9(table: Released) -> Found:
     for size, is_augmented in cells:
         panel = f"{size}², {'with' if is_augmented else 'without'} augmentation"
         for model in (*CNNS, *VITS):
-            frame: Any = table.given.frame
-            name = f"{model} {published.IMAGENET} {size}² {'aug' if is_augmented else 'no aug'}"
-            values = 100 * frame.loc[frame["network"] == name, "r"].to_numpy()
-            low, high = np.quantile(values, [0.25, 0.75]).tolist()
-            rows.append(_point(panel, model, Mean(float(np.median(values)), low, high)))
+            low, middle, high = np.quantile(table.r_of(model, size, is_augmented), [0.25, 0.5, 0.75]).tolist()
+            rows.append(_point(panel, model, Mean(middle, low, high)))
     found.figures["fig9"] = _points(rows, "r, %: median and quartiles over OOD sets")
     return found
 
@@ -250,8 +256,7 @@ def fig10(table: Released) -> Found:
     """r against depth within families."""
     found = Found(())
     for family, levels in FAMILY_DEPTHS.items():
-        shallow, deep = levels
-        values = table.differences("Depth", (shallow, deep), "r")
+        values = table.differences("Depth", levels, "r")
         words = f"H7 {family}: the deeper less the shallower network, points of r"
         found.claim(words, values.tolist(), below(0), OVER_NETWORKS)
     found.figures["fig10"] = means_figure(table, "Depth", ("r",))
@@ -370,7 +375,7 @@ def network_means(target: str) -> Callable[[Released], Found]:
 
     def item(table: Released) -> Found:
         found = Found(())
-        means = values_by_network(table.given, target).mean(axis=1) * (100 if target == "r" else 1)
+        means = table.means(target)
         frame: Any = table.given.frame
         names = frame.loc[frame["id_set"] == published.IMAGENET, "network"].unique()
         for name in names[:PRINTED_NETWORKS]:
@@ -434,18 +439,16 @@ def table13(table: Released) -> Found:
 
 def printed_pairs(found: Found, table: Released, takes: Callable[[Comparison], bool]) -> None:
     """δ and p of pairs beside the printed ones; p under the paper's pairing of rows and under ours."""
-    compared = published.comparisons()
-    for comparison, pair in table.pairs:
+    for number, (comparison, pair) in enumerate(table.pairs):
         if not takes(comparison):
             continue
-        place, column = _place(comparison, compared), printed.TARGETS.index(pair.target)
+        place, column = number // len(table.given.targets), printed.TARGETS.index(pair.target)
         name, levels = NAMES[pair.target], f"{pair.variable}: {' → '.join(pair.levels)}"
         text = f"{printed.DELTAS[place][column]:.3f}"
         words = f"H1 |δ| of {name} between two levels"
         found.printed(words, abs(pair.cliffs_delta), text, NEAR_DELTA[pair.target], levels)
         text, words = printed.P_VALUES[place][column], f"H1 p of {name} between two levels"
-        in_order = published.p_row_order(table.given, comparison, pair.target)
-        for p, reading in ((in_order, AS_PRINTED), (pair.p, BY_NAME)):
+        for p, reading in ((pair.p_as_published, AS_PRINTED), (pair.p, BY_NAME)):
             if text.startswith("<"):
                 test = below(float(text[1:]))
             else:
@@ -453,21 +456,12 @@ def printed_pairs(found: Found, table: Released, takes: Callable[[Comparison], b
             found.estimated(words, Estimate(p), test, f"{levels}; {reading}", text)
 
 
-def _place(comparison: Comparison, compared: Sequence[Comparison]) -> int:
-    """Where a comparison stands in Table 13; its groups hold functions, so levels tell it."""
-
-    def key(one: Comparison) -> tuple[str, str, str]:
-        return one.variable, one.one.level, one.other.level
-
-    return [key(one) for one in compared].index(key(comparison))
-
-
 def means_figure(table: Released, variable: str, targets: Sequence[str]) -> Figure:
     """Means by level with Student's interval over rows, as the paper's Table 12 has them."""
     rows = []
     for name, level, target, mean, _ in published.published_means(table.given):
         if name == variable and target in targets:
-            unit = 100 if target == "r" else 1
+            unit = UNITS.get(target, 1)
             shown = Mean(unit * mean.value, unit * mean.low, unit * mean.high)
             rows.append(_point(f"{variable}: {NAMES[target]}{', %' if target == 'r' else ''}", level, shown))
     return _points(rows, "mean, 95 % over rows")
@@ -487,7 +481,7 @@ def deltas_figure(table: Released) -> Figure:
     return _points(rows, "Cliff's δ of r")
 
 
-def _point(panel: str, name: str, mean: Mean) -> dict[str, Any]:
+def _point(panel: str, name: str, mean: Mean | Estimate) -> dict[str, Any]:
     return {"panel": panel, "series": name, "x": mean.value, "low": mean.low, "high": mean.high}
 
 

@@ -16,7 +16,7 @@ from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.ledger import UNKNOWN
 from tunnelscope.reproduce.masarczyk2023 import statistics
 from tunnelscope.reproduce.masarczyk2023.experiment import CLASSES, EXACT, TITLES, Experiment
-from tunnelscope.reproduce.masarczyk2023.statistics import Curves, against, each
+from tunnelscope.reproduce.masarczyk2023.statistics import Curves, against, each, less
 from tunnelscope.reproduce.verdicts import Test, above, at_least, below, within
 
 STARTS = {"mlp": (5, 1), "vgg19": (8, 1), "resnet34": (19, 2)}  # published, and how near counts
@@ -124,8 +124,7 @@ def rank_collapse(found: Found, family: str, reading: str, curves: Sequence[Curv
 def fallen_further(one: Curves, control: Curves) -> float | None:
     """By how much less rank is left over the tunnel than over the same layers untrained."""
     inside = one.from_start
-    trained, untrained = statistics.rank_drop(one, inside), statistics.rank_drop(control, inside)
-    return None if trained is None or untrained is None else trained - untrained
+    return less(statistics.rank_drop(one, inside), statistics.rank_drop(control, inside))
 
 
 def rank_of_classes(found: Found, family: str, reading: str, curves: Sequence[Curves], classes: int) -> None:
@@ -156,7 +155,7 @@ def resnet_rank(found: Found, reading: str, curves: Sequence[Curves]) -> None:
 def ood(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> None:
     """C10 to C12: OOD accuracy peaks where the tunnel starts, falls in it, and goes with the rank there."""
     title = TITLES[family]
-    away = each(curves, lambda one: statistics.from_start_to_peak(one, one.ood))
+    away = each(curves, lambda one: statistics.from_start_to_peak(one, one))
     words = f"C10 {title}: layers from the tunnel's start to the best OOD layer"
     found.claim(words, away, within(-2, 2), reading)
     kept = each(curves, lambda one: statistics.retained(one.ood))
@@ -174,7 +173,7 @@ def ood(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> No
 
 def ood_against_control(found: Found, title: str, reading: str, curves: Sequence[Curves]) -> None:
     """C10 and C11 of the network as it was drawn, in which no tunnel was learnt."""
-    same = against(curves, lambda one, control: statistics.from_start_to_peak(one, control.ood))
+    same = against(curves, statistics.from_start_to_peak)
     words = f"{title}: layers from the trained network's start to the untrained network's best OOD layer"
     found.cell(words, same, f"{reading}; {CONTROL}")
     nearer = against(curves, peak_nearer)
@@ -189,7 +188,7 @@ def ood_against_control(found: Found, title: str, reading: str, curves: Sequence
 
 def peak_nearer(one: Curves, control: Curves) -> float | None:
     """By how many layers the best OOD layer is nearer to the start than the untrained network's."""
-    own, other = (statistics.from_start_to_peak(one, curves.ood) for curves in (one, control))
+    own, other = (statistics.from_start_to_peak(one, of) for of in (one, control))
     return None if own is None or other is None else abs(own) - abs(other)
 
 
@@ -212,8 +211,7 @@ def coupled(found: Found, title: str, reading: str, curves: Sequence[Curves], to
         return
 
     def more(one: Curves, control: Curves) -> float | None:
-        trained, untrained = over(one, one.from_start), over(control, one.from_start)
-        return None if trained is None or untrained is None else trained - untrained
+        return less(over(one, one.from_start), over(control, one.from_start))
 
     words = f"C12 {title}: that correlation in the tunnel, less that of the same layers untrained"
     found.claim(words, against(curves, more), above(0), f"{reading}; {CONTROL}")
@@ -241,9 +239,7 @@ def variances(found: Found, family: str, reading: str, curves: Sequence[Curves])
 
 def steeper_collapse(one: Curves, control: Curves) -> float | None:
     """By how much classes contract faster over the tunnel than over the same layers untrained."""
-    trained = statistics.collapse_slope(one)
-    untrained = statistics.collapse_slope(control, one.from_start)
-    return None if trained is None or untrained is None else trained - untrained
+    return less(statistics.collapse_slope(one), statistics.collapse_slope(control, one.from_start))
 
 
 def similarity(found: Found, family: str, reading: str, curves: Sequence[Curves]) -> None:
@@ -251,13 +247,12 @@ def similarity(found: Found, family: str, reading: str, curves: Sequence[Curves]
     title = TITLES[family]
 
     def gap(one: Curves, most_apart: int | None) -> float | None:
-        inside, outside = statistics.block_means(one.cka, one.tunnel, most_apart)
-        return None if inside is None or outside is None else inside - outside
+        return less(*statistics.block_means(one.cka, one.tunnel, most_apart))
 
     def gained(one: Curves, control: Curves, most_apart: int | None) -> float | None:
         inside, _ = statistics.block_means(one.cka, one.tunnel, most_apart)
         before, _ = statistics.block_means(control.cka, one.tunnel, most_apart)
-        return None if inside is None or before is None else inside - before
+        return less(inside, before)
 
     for apart, told in ((None, "all pairs"), (1, "neighbouring layers")):
         words = f"C6 {title}: mean CKA in the tunnel less that in the extractor"

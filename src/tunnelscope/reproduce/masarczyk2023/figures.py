@@ -206,7 +206,8 @@ def fig6(experiment: Experiment) -> Found:
         step = max(step for step in deep.index if step <= FIRST_STEPS)
         tables.append(ranks)
         if not one.has_learnt:
-            early, later, first, untrained = ([*told, None] for told in (early, later, first, untrained))
+            for told in (early, later, first, untrained):
+                told.append(None)
             continue
         early.append(float(deep[step]))
         is_collapsed = deep[step] <= 3 * classes

@@ -49,8 +49,12 @@ class Curves:
     @property
     def has_learnt(self) -> bool:
         """Whether the network has learnt its task: claims about trained networks leave the others out."""
-        chance = 1 / self.classes
-        return self.own is None or self.own >= chance + LEARNT * (1 - chance)
+        return self.own is None or self.own >= self.chance + LEARNT * (1 - self.chance)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / self.classes
 
     def start(self, share: float = 0.95) -> int:
         """The number of the extractor's last layer: the first whose ID probe reaches a share of the last."""
@@ -58,8 +62,7 @@ class Curves:
 
     def start_above_chance(self, share: float = 0.95) -> int:
         """The same of what probes are above chance, which is higher with fewer classes."""
-        chance = 1 / self.classes
-        return int(self.numbers[tunnel_start(np.maximum(self.id - chance, 0), share)])
+        return int(self.numbers[tunnel_start(np.maximum(self.id - self.chance, 0), share)])
 
     def start_of_own(self, share: float = 0.95) -> int | None:
         """The same against the network's own accuracy; None where no layer reaches it."""
@@ -95,6 +98,11 @@ def against(
     return each(curves, lambda one: None if one.control is None else statistic(one, one.control))
 
 
+def less(one: float | None, other: float | None) -> float | None:
+    """One statistic less another; None where either is not defined."""
+    return None if one is None or other is None else one - other
+
+
 def slope(x: Numbers, y: Numbers) -> float | None:
     """Least-squares slope of y over x; None of fewer than two different x."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -122,14 +130,17 @@ def rank_drop(curves: Curves, inside: NDArray[np.bool_], tolerance: str = "1e-3"
     Args:
         inside: `Curves.from_start`, of the trained network where the curves are its control's.
     """
-    ranks = curves.ranks[tolerance][inside]
-    return float(ranks[-1] / ranks[0]) if len(ranks) > 1 else None
+    return last_over_first(curves.ranks[tolerance][inside])
 
 
 def rank_share_drop(curves: Curves, tolerance: str = "1e-3") -> float | None:
     """The same of ranks over the attainable ones: some layers of a network have few features."""
-    shares = (curves.ranks[tolerance] / curves.attainable)[curves.from_start]
-    return float(shares[-1] / shares[0]) if len(shares) > 1 else None
+    return last_over_first((curves.ranks[tolerance] / curves.attainable)[curves.from_start])
+
+
+def last_over_first(values: Array) -> float | None:
+    """What is left at the end of a stretch of layers; None of fewer than two."""
+    return float(values[-1] / values[0]) if len(values) > 1 else None
 
 
 def least_rank(curves: Curves, classes: int, tolerance: str = "1e-3") -> float | None:
@@ -138,11 +149,9 @@ def least_rank(curves: Curves, classes: int, tolerance: str = "1e-3") -> float |
     return float(curves.ranks[tolerance][able].min()) if able.any() else None
 
 
-def from_start_to_peak(curves: Curves, ood: Array) -> float | None:
-    """Layers from the tunnel's start to the best layer on OOD sets; None where no tunnel is."""
-    if not curves.tunnel.any():
-        return None
-    return float(curves.numbers[int(np.argmax(ood.mean(axis=0)))] - curves.start())
+def from_start_to_peak(curves: Curves, of: Curves) -> float | None:
+    """Layers from the tunnel's start to the best OOD layer, its own or its control's; None of no tunnel."""
+    return float(peak(of) - curves.start()) if curves.tunnel.any() else None
 
 
 def collapse_slope(curves: Curves, inside: NDArray[np.bool_] | None = None) -> float | None:
