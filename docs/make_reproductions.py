@@ -94,7 +94,7 @@ def numbers_page(rows: Sequence[Row]) -> str:
             first = (claim.removeprefix("H1 "), subject, row.published) if not place else ("", "", "")
             rule = row.reading.partition("; ")[2] or "the only one"
             place_of = link(ITEMS[item]) if not place else ""
-            lines.append(table_line((*first, f"{number(row)}{mark}", rule, place_of)))
+            lines.append(table_line((*first, f"{as_printed(row)}{mark}", rule, place_of)))
     parts.append("\n".join([*heads, *lines]))
     parts.append(
         "An item's command makes its numbers again: `tunnelscope reproduce harun2024/ITEM --data data`."
@@ -258,8 +258,15 @@ def notes(rows: Sequence[Row]) -> str:
         for part in row.note.split("; ")
         if part and not part.startswith(own)
     )
-    changed = "; ".join(part for part in told if part != "from the released table")
-    return f"Changed against the paper, and notes: {changed}." if changed else ""
+    return f"Changed against the paper, and notes: {'; '.join(told)}." if told else ""
+
+
+def as_printed(row: Row) -> str:
+    """A value with one digit more than what it is held to."""
+    _, point, digits = row.published.partition(".")
+    if row.ours is None or not point or row.published.startswith("<"):
+        return number(row)
+    return f"{row.ours:.{len(digits) + 1}f}"
 
 
 def number(row: Row) -> str:

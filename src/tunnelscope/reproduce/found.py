@@ -86,6 +86,10 @@ class Found:
         note = note or "the published value is not known to us"
         self._add(words, self.seeds[: len(values)], over_seeds(values), reading, UNKNOWN, note)
 
+    def interval(self, words: str, estimate: Estimate, reading: str, note: str) -> None:
+        """Put down a number with its interval, with nothing to judge it by."""
+        self._add(words, (), estimate, reading, UNKNOWN, note)
+
     def not_comparable(self, words: str, reason: str, published: str = UNKNOWN) -> None:
         """Put down a part of the paper that cannot be redone here, and why."""
         self._add(words, (), over_seeds(()), "", published, reason)

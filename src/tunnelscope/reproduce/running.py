@@ -115,7 +115,7 @@ def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
     command = shlex.join(["tunnelscope", "reproduce", item.name, "--scale", scale.name])
     if item.is_released:
         name = scale.name if scale.name == "smoke" else RELEASED_SCALE
-        changed = "from the released table"
+        changed = ""
     elif name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
         name = f"paper-{there // 1000}k"
         changed = f"{there:,} training images of {FULL_ROWS:,}: the verdict is directional"

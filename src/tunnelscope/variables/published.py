@@ -210,11 +210,12 @@ def published_pairs(given: Observations) -> list[Pair]:
     found = []
     for comparison in comparisons():
         networks = networks_of(comparison, rows)
+        one, other = (rows_of(given, group) for group in (comparison.one, comparison.other))
+        levels = (comparison.one.level, comparison.other.level)
         for target in given.targets:
             matched, per_network = matched_values(values[target], networks)
-            levels = (comparison.one.level, comparison.other.level)
             pair = compared(comparison.variable, levels, target, matched, per_network)
-            found.append(replace(pair, p_as_published=p_row_order(given, comparison, target)))
+            found.append(replace(pair, p_as_published=p_row_order(one, other, target)))
     return corrected(found)
 
 
@@ -229,10 +230,12 @@ def networks_of(
     ]
 
 
-def p_row_order(given: Observations, comparison: Comparison, target: str) -> float | None:
-    """The p that the paper's script gives: rows of both groups paired in the order of the table."""
-    groups = (comparison.one, comparison.other)
-    sides = [rows_of(given, group)[target].to_numpy(float) for group in groups]
-    if len(sides[0]) != len(sides[1]):
+def p_row_order(one: Any, other: Any, target: str) -> float | None:
+    """The p that the paper's script gives: rows of both groups paired in the order of the table.
+
+    Args:
+        one, other: of `rows_of`.
+    """
+    if len(one) != len(other):
         return None
-    return wilcoxon(sides[0], sides[1], target)
+    return wilcoxon(one[target].to_numpy(float), other[target].to_numpy(float), target)

@@ -72,6 +72,37 @@ RHO_OF_NETWORKS = {  # Table 6, of which no other digits are at hand
     "ViT-T+ ImageNet-100 32² no aug": "0.94",
 }
 
+MEANS_RHO_A = {  # ρ and A of Table 12, two decimals
+    ("Resolution", "32²"): ("0.81", "0.13"), ("Resolution", "64²"): ("0.83", "0.20"),
+    ("Resolution", "128²"): ("0.88", "0.28"), ("Resolution", "224²"): ("0.88", "0.30"),
+    ("Augmentations", "0"): ("0.77", "0.15"), ("Augmentations", "2"): ("0.86", "0.25"),
+    ("Stem", "3"): ("0.84", "0.27"), ("Stem", "7"): ("0.87", "0.21"), ("Stem", "8"): ("0.88", "0.17"),
+    ("Architecture", "VGGm"): ("0.85", "0.27"), ("Architecture", "ResNet"): ("0.89", "0.22"),
+    ("Architecture", "ViT"): ("0.85", "0.18"), ("Spatial Reduction", "1.0"): ("0.92", "0.26"),
+    ("Spatial Reduction", "0.5"): ("0.72", "0.18"), ("Depth", "11"): ("0.94", "0.28"),
+    ("Depth", "T"): ("0.89", "0.16"), ("Depth", "17"): ("0.80", "0.25"), ("Depth", "R18"): ("0.91", "0.22"),
+    ("Depth", "T+"): ("0.87", "0.18"), ("Depth", "R34"): ("0.82", "0.20"),
+    ("OverParam. Level", "V11"): ("0.93", "0.29"), ("OverParam. Level", "V17"): ("0.76", "0.25"),
+    ("ID data set", "ImageNet-100"): ("0.92", "0.22"), ("ID data set", "CIFAR-10"): ("0.54", "0.12"),
+    ("ID data set", "CIFAR-100"): ("0.88", "0.22"), ("Classes and samples", "c10_s1000"): ("0.42", "0.06"),
+    ("Classes and samples", "c50_s200"): ("0.84", "0.11"),
+    ("Classes and samples", "c100_s100"): ("0.91", "0.08"),
+    ("Classes and samples", "c100_s200"): ("0.89", "0.11"),
+    ("Classes and samples", "c100_s500"): ("0.90", "0.17"),
+    ("Classes and samples", "c100_s700"): ("0.91", "0.19"),
+}  # fmt: skip
+UNDER_PETS = {"MAE ViT-B": 68.31, "ConvNeXt-V2-B": 83.26}  # Table 8, of which no other digits are at hand
+R_OF_BACKBONES = {  # Table 9, in percent: the eight OOD sets, their mean and its interval
+    "SwAV ResNet-50": ("95.77 83.12 87.83 58.10 69.85 94.91 100 100", "86.20", "73.80", "98.59"),
+    "DINO ViT-B": ("100 100 100 100 98.45 99.48 100 100", "99.74", "99.29", "100.19"),
+    "MAE ViT-B": ("98.90 98.52 91.28 100 96.24 98.61 100 100", "97.94", "95.52", "100.36"),
+    "MUGS ViT-B": ("99.91 100 100 95.89 99.79 100 100 100", "99.45", "98.27", "100.62"),
+    "ConvNeXt-V2-B": ("97.90 99.39 92.66 84.61 89.31 99.49 99.70 99.96", "95.38", "90.61", "100.14"),
+    "supervised ResNet-50": ("96.73 92.01 73.88 37.30 65.67 91.12 99.49 99.82", "82.00", "64.15", "99.85"),
+    "supervised ViT-B": ("99.43 95.60 94.80 87.31 93.74 98.96 100 99.60", "96.18", "92.65", "99.71"),
+    "supervised ConvNeXt-B": ("98.52 98.19 92.71 90.00 89.27 98.87 99.56 99.67", "95.85", "92.24", "99.46"),
+}
+
 
 def last_digit(printed: str) -> float:
     """One unit of a printed number's last digit."""

@@ -37,6 +37,7 @@ CLAIMS = {
     "H11": "CNN or ViT matters least",
     "H12": "VGGm-11 retains most of all CNNs, and ViTs most with augmentation",
     "H13": "augmentation comes second",
+    "H14": "accuracies stand under the head of their set",
 }
 NAMES = {"r": "r", "rho": "ρ", "A": "A"}
 NEAR_DELTA = {"r": 0.001, "rho": 0.021, "A": 0.005}  # the table has ρ in 2 decimals and A in 2 or 3
@@ -47,7 +48,8 @@ AS_PRINTED = "rows paired in the table's order, as the paper's script does"
 BY_NAME = "networks matched by name"
 RAW = "over the variable's whole range, as the paper's script does"
 NORMALISED = "normalised to a sum of sizes of 1, as the paper's text says"
-NO_DIGITS = "the printed digits are not at hand; a reading of the table found all but two of ρ to agree"
+NO_DIGITS = "the printed digits are not at hand"
+ALL_BUT_TWO = f"{NO_DIGITS}; a reading of the table found all but two of ρ to agree"
 NOT_CLAIMED = "not a claim of the paper"
 PRINTED_NETWORKS = 28  # of Tables 5 to 7, the first in the released table
 NO_ACCURACY = "the released table has no accuracies"
@@ -385,7 +387,7 @@ def network_means(target: str) -> Callable[[Released], Found]:
                     f"{name}: mean {NAMES[target]} over OOD sets",
                     [float(means[name])],
                     "all OOD sets",
-                    NO_DIGITS,
+                    ALL_BUT_TWO,
                 )
             else:
                 words = f"H1 mean {NAMES[target]} of a network over its OOD sets"
@@ -403,18 +405,36 @@ table5, table6, table7 = (network_means(target) for target in printed.TARGETS)
 
 
 def printed_means(found: Found, table: Released, variable: str | None = None) -> None:
-    """Means of r by level, of one variable or of all."""
+    """Means by level, of one variable or of all: r in percent, ρ and A as the table rounds them."""
     for name, level, target, mean, _ in published.published_means(table.given):
-        text = printed.MEANS.get((name, level))
-        if target == "r" and text is not None and variable in (None, name):
-            words = f"H1 mean r by level, {name}, %"
-            found.printed(words, 100 * mean.value, text, DIGIT * printed.last_digit(text), level)
+        text = printed_mean(name, level, target)
+        if text is None or variable not in (None, name):
+            continue
+        unit = ", %" if target == "r" else ""
+        words = f"H1 mean {NAMES[target]} by level, {name}{unit}"
+        near = DIGIT * printed.last_digit(text)
+        found.printed(words, UNITS.get(target, 1) * mean.value, text, near, level)
+
+
+def printed_mean(name: str, level: str, target: str) -> str | None:
+    """A mean of Table 12; None where the digits are not at hand."""
+    if target == "r":
+        return printed.MEANS.get((name, level))
+    both = printed.MEANS_RHO_A.get((name, level))
+    return None if both is None else both[("rho", "A").index(target)]
 
 
 def table12(table: Released) -> Found:
     """Means by level of each variable."""
     found = Found(())
     printed_means(found, table)
+    for name, level, target, ours, theirs in published.published_means(table.given):
+        if target != "r":
+            continue
+        unit = UNITS[target]
+        for mean, rule in ((theirs, "n degrees of freedom, as the paper's script has"), (ours, "n − 1")):
+            told = Estimate(unit * mean.value, unit * mean.low, unit * mean.high)
+            found.interval(f"95 % interval of mean r, {name} {level}, %", told, rule, NO_DIGITS)
     names = dict.fromkeys(name for name, *_ in published.published_means(table.given))
     found.figures["table12"] = _joined([means_figure(table, name, printed.TARGETS) for name in names])
     return found
