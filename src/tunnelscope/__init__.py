@@ -32,6 +32,7 @@ _HOMES = {
     "train_tasks": "tunnelscope.training.run",
     "Training": "tunnelscope.training.run",
     "Watch": "tunnelscope.training.watch",
+    "run_study": "tunnelscope.studies.driver",
     "effects": "tunnelscope.variables.analysis",
     "reset": "tunnelscope.surgery.reset",
     "linearise": "tunnelscope.surgery.linearise",
@@ -67,6 +68,7 @@ __all__ = [
     "probe",
     "record",
     "reset",
+    "run_study",
     "scan",
     "scan_checkpoints",
     "scan_features",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from tunnelscope.recording import record
     from tunnelscope.results import Scan, load
     from tunnelscope.scanning import plan, scan
+    from tunnelscope.studies.driver import run_study
     from tunnelscope.surgery.linearise import linearise
     from tunnelscope.surgery.reset import reset
     from tunnelscope.training.recipe import Recipe

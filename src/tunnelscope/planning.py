@@ -160,7 +160,7 @@ def make_plan(
         ),
         comparing=cka_bytes(most_test, every),
         disk=FLOAT * networks * rows * sum(every) if cached else 0,
-        seconds=networks * per_row * rows + _work(sets, every, settings.seeds, networks) / _speed(),
+        seconds=networks * per_row * rows + _work(sets, every, settings.seeds, networks) / speed(),
         batch_size=recorder.batch_size,
         cka_rows=most_test,
         control=control,
@@ -276,7 +276,7 @@ def _one_batch(recorder: Recorder, dataset: DataSet) -> float:
     return (time.perf_counter() - started) / max(len(batch), 1)
 
 
-def _speed() -> float:
+def speed() -> float:
     """Multiply-adds a second of this machine in single precision, by one product of two matrices."""
     one = torch.ones(768, 768)
     torch.matmul(one, one)

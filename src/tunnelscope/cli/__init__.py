@@ -17,6 +17,7 @@ from tunnelscope.cli.record import record
 from tunnelscope.cli.report import report
 from tunnelscope.cli.reproduce import reproduce
 from tunnelscope.cli.scan import scan
+from tunnelscope.cli.study import study
 from tunnelscope.cli.surgery import linearise, reset
 from tunnelscope.cli.train import train
 from tunnelscope.errors import TunnelscopeError
@@ -47,6 +48,7 @@ for command in (
     compare,
     reset,
     linearise,
+    study,
     effects,
     reproduce,
     demo,

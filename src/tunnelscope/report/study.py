@@ -1,0 +1,188 @@
+"""The report of a study: curves by relative depth, r, ρ and A by variable, networks, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import numpy as np
+
+from tunnelscope import __version__
+from tunnelscope.report.effects import HEIGHT, boxes, menu
+from tunnelscope.report.figures import Figure
+from tunnelscope.report.page import render_template
+from tunnelscope.report.specs import file_name, write_file
+from tunnelscope.report.words import UNKNOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GRID = np.linspace(0, 1, 21)  # relative depths at which networks of several depths are averaged
+TARGETS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}
+MOST_LEVELS = 8  # lines of a chart
+
+
+def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFrame, path: Path) -> None:
+    """Write the report, a single HTML file with everything it needs inside.
+
+    Args:
+        told: the object of `study.json`.
+        frame: the long table of all scans.
+        variables: one row a network.
+        path: the file to write; reports of scans are linked from where it lies.
+    """
+    rows = network_rows(told, frame)
+    columns = list(rows[0]) if rows else []
+    shown = [name for name in columns if name != "link"]
+    page = render_template(
+        "study.html.j2",
+        figures_of(told, frame, variables),
+        colours=(MOST_LEVELS, False),
+        tables={"networks": {"columns": shown, "rows": [[row[name] for name in shown] for row in rows]}},
+        name=file_name("study", told["study"]),
+        version=__version__,
+        title=f"{told['study']}: {len(told['networks'])} networks",
+        columns=shown,
+        rows=rows,
+        failures=told["failures"],
+        damaged=told["damaged"],
+    )
+    write_file(path, page.encode())
+
+
+def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFrame) -> list[Figure]:
+    """The charts that the study has numbers for."""
+    figures, names = [], told["variables"]
+    curves = curve_rows(frame, variables, names)
+    if len(curves):
+        caption = (
+            "Accuracy of linear probes over relative depth, networks of one level averaged (shaded: from the "
+            "lowest to the highest network). A level that falls towards the end has a tunnel."
+        )
+        figures.append(Figure("curves", "Accuracy by depth", caption, curve_chart(curves), wide=True))
+    values = values_of(frame).merge(variables, left_on="network", right_on="run", how="left")
+    if len(values) and names:
+        caption = (
+            "r, ρ and A of every network on every OOD set by level: median, quartiles, range. Not matched: "
+        )
+        caption += "`tunnelscope effects` on this folder compares matched networks."
+        chart = boxes({"variables": names}, values)
+        figures.append(Figure("boxes", "r, ρ and A by variable", caption, chart, wide=True))
+    return figures
+
+
+def values_of(frame: Any) -> pd.DataFrame:
+    """r, ρ and A, one row a network and OOD set; of several probes those of the first."""
+    rows = frame[frame["quantity"].isin(list(TARGETS)) & frame["layer"].isna()]
+    rows = rows.drop_duplicates(["run", "dataset", "quantity"])
+    wide = rows.pivot(index=["run", "dataset"], columns="quantity", values="value").reset_index()
+    return wide.rename(columns=TARGETS | {"run": "network", "dataset": "ood"})
+
+
+def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
+    """Accuracies by relative depth: one row a data set, variable, level and depth."""
+    import pandas as pd
+
+    curves = curves_of(frame)
+    told = variables.set_index("run")
+    levels = {name: told[name].to_dict() for name in names} | {"network": {run: run for run in told.index}}
+    parts = []
+    for variable in ["network", *names]:
+        order = sorted(set(levels[variable].values()), key=_in_order)
+        if len(order) > MOST_LEVELS:
+            continue
+        for dataset in dict.fromkeys(dataset for _, dataset in curves):
+            for place, level in enumerate(order):
+                own = [
+                    curve
+                    for (run, name), curve in curves.items()
+                    if name == dataset and levels[variable][run] == level
+                ]
+                if own:
+                    about = {"dataset": dataset, "variable": variable, "level": str(level), "order": place}
+                    parts.append(pd.DataFrame(about | band_of(own)))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def curves_of(frame: Any) -> dict[tuple[str, str], Any]:
+    """Accuracies on the grid of depths, by network and data set; of several probes those of the first."""
+    is_curve = (frame["quantity"] == "probe_accuracy") & (frame["split"] == "test")
+    rows = frame[is_curve & (frame["layer_index"] > 0)]
+    if rows.empty:
+        return {}
+    first = rows.groupby("run")["protocol"].transform("first")
+    rows = rows[(rows["protocol"] == first) & ~rows["weights"].fillna("").str.startswith("random")]
+    found = {}
+    for (run, dataset), own in rows.groupby(["run", "dataset"], sort=False):
+        means = own.groupby("depth_fraction")["value"].mean()
+        found[run, dataset] = np.interp(GRID, means.index.to_numpy(float), means.to_numpy(float))
+    return found
+
+
+def band_of(curves: list[Any]) -> dict[str, Any]:
+    """The mean of several curves, the lowest and the highest."""
+    stack = np.stack(curves)
+    return {
+        "depth": GRID,
+        "accuracy": stack.mean(axis=0),
+        "low": stack.min(axis=0),
+        "high": stack.max(axis=0),
+    }
+
+
+def _in_order(level: Any) -> tuple[int, Any]:
+    """Numbers by size before words by letter."""
+    is_number = isinstance(level, (int, float, np.number))
+    return (0, float(level)) if is_number else (1, str(level))
+
+
+def curve_chart(curves: pd.DataFrame) -> Any:
+    """Lines of the levels of one variable on one data set."""
+    dataset, variable = menu(curves, "dataset", "Data"), menu(curves, "variable", "Variable")
+    base = alt.Chart().transform_filter(
+        f"datum.dataset == {dataset.name} && datum.variable == {variable.name}"
+    )
+    x = alt.X("depth:Q", title="relative depth", axis=alt.Axis(format="%"))
+    colour = alt.Color("level:N", sort=alt.EncodingSortField("order"), title=None)
+    band = base.mark_area(opacity=0.15, aria=False).encode(x=x, y="low:Q", y2="high:Q", color=colour)
+    lines = base.mark_line(aria=False).encode(
+        x=x,
+        y=alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
+        color=colour,
+        tooltip=["level:N", alt.Tooltip("depth:Q", format=".0%"), alt.Tooltip("accuracy:Q", format=".1%")],
+    )
+    chart: Any = alt.layer(band, lines, data=curves)
+    return chart.properties(width="container", height=HEIGHT).add_params(dataset, variable)
+
+
+def network_rows(told: dict[str, Any], frame: Any) -> list[dict[str, Any]]:
+    """A row of text a network: how it stands, its accuracy, where its tunnel starts, r by OOD set."""
+    others = list(dict.fromkeys(frame.loc[frame["role"] == "ood", "dataset"].dropna()))
+    retained = frame[(frame["quantity"] == "retained") & frame["layer"].isna()]
+    retained = retained.drop_duplicates(["run", "dataset"]).set_index(["run", "dataset"])["value"]
+    own = frame[frame["quantity"] == "network_accuracy"].drop_duplicates("run").set_index("run")["value"]
+    start = frame[frame["quantity"] == "start_95"].dropna(subset="value")
+    start = start.drop_duplicates("run").set_index("run")["value"]
+    layers = frame.groupby("run")["layer_index"].max()
+    rows = []
+    for entry in told["networks"]:
+        name, scans = entry["network"], list(entry["scans"].values())
+        states = set(entry["states"].values())
+        state = "failed" if "failed" in states else "done" if states == {"done"} else "not done"
+        row = {
+            "network": name,
+            "state": state,
+            "accuracy, %": _percent(own.get(name)),
+            "tunnel after": UNKNOWN,
+        }
+        if name in start.index:
+            row["tunnel after"] = f"{start[name]:.0f}/{layers[name]}"
+        for other in others:
+            row[f"r {other}, %"] = _percent(retained.get((name, other)))
+        rows.append(row | {"link": f"{scans[0]}/report.html" if scans else ""})
+    return rows
+
+
+def _percent(value: Any) -> str:
+    return UNKNOWN if value is None or not np.isfinite(value) else f"{100 * float(value):.1f}"

@@ -1,0 +1,173 @@
+"""One table of a study: the rows of every scan that is done, and a row of variables for every network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunnelscope.checkpoints import read_settings
+from tunnelscope.errors import RequestError
+from tunnelscope.files import write_json, write_whole
+from tunnelscope.results import COLUMNS, Scan, load
+from tunnelscope.studies.declaration import Declaration
+from tunnelscope.studies.networks import Cell, cells_of
+from tunnelscope.studies.state import FAILED, State, Status
+from tunnelscope.studies.units import units_of_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A row of the long table is one value of these.
+UNTOLD = ("seed", "classes", "per_class")  # replicates; what is counted on the data that was trained on
+WHAT = ("run", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")
+
+
+def collect(folder: str | Path) -> dict[str, Any]:
+    """Gather what is done into `results.parquet`, `variables.parquet` and `study.json`, and draw the report.
+
+    Scans that are missing or damaged are left out and named; nothing raises because of them.
+
+    Args:
+        folder: of the study.
+
+    Returns:
+        The object of `study.json`: networks with their scans, failures, and what was left out.
+
+    Raises:
+        RequestError: the folder holds no study.
+        MachineError: it cannot be written.
+    """
+    from tunnelscope.report.study import write_study
+
+    folder = Path(folder)
+    about, cells, statuses = opened(folder)
+    by_key = {status.unit.key: status for status in statuses}
+    tables, entries, damaged = [], [], []
+    for cell in cells:
+        entry = _entry(cell, folder, by_key)
+        for unit in units_of_cell(cell):
+            if unit.kind != "scan" or not unit.is_done(folder):
+                continue
+            try:
+                scan = load(unit.folder(folder))
+                tables.append(_rows(cell, scan, folder))
+                entry |= _of_scan(scan)
+                entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
+            except Exception as error:  # of a damaged file pyarrow and json may say anything
+                damaged.append(f"{cell.name}: {unit.folder(folder)}: {error}")
+        entries.append(entry)
+    frame = gathered(tables)
+    variables = variables_of(cells, {entry["network"]: entry for entry in entries})
+    write_whole(folder / "results.parquet", lambda partial: frame.to_parquet(partial, index=False))
+    write_whole(folder / "variables.parquet", lambda partial: variables.to_parquet(partial, index=False))
+    told = {
+        "study": about["study"],
+        "networks": entries,
+        "variables": [name for name in variables.columns if name not in ("run", "architecture")],
+        "failures": [failure(status, folder) for status in statuses if status.state == FAILED],
+        "damaged": damaged,
+    }
+    write_json(folder / "study.json", told)
+    write_study(told, frame, variables, folder / "report.html")
+    return told
+
+
+def opened(folder: Path) -> tuple[Mapping[str, str], list[Cell], list[Status]]:
+    """What a study's folder holds: what was put down, networks, units. Raises RequestError: it holds none."""
+    state = State(folder)
+    if not state.is_there():
+        raise RequestError(f"{folder} holds no study; `tunnelscope study run FILE --out {folder}` makes one")
+    about = state.about()
+    declared = Declaration.model_validate_json(about["declaration"])
+    return about, cells_of(declared), state.statuses()
+
+
+def _of_scan(scan: Scan) -> dict[str, Any]:
+    """What a scan tells of its network, for the variables."""
+    own = next(one for one in scan.run["data"] if one["role"] == "id")
+    return {"parameters": scan.run["model"]["parameters"], "classes": own["classes"]}
+
+
+def _entry(cell: Cell, folder: Path, by_key: Mapping[str, Status]) -> dict[str, Any]:
+    """A network in `study.json`."""
+    entry: dict[str, Any] = {"network": cell.name, "model": cell.model, "id": cell.id, "scans": {}}
+    entry["states"] = {
+        f"{unit.kind}{f' {unit.probe}' if unit.probe else ''}": by_key[unit.key].state
+        for unit in units_of_cell(cell)
+        if unit.key in by_key
+    }
+    for unit in units_of_cell(cell):
+        if unit.kind == "train" and unit.is_done(folder):
+            told = read_settings(unit.folder(folder))
+            assert told is not None
+            entry["training"] = str(unit.folder(folder).relative_to(folder))
+            entry["train_images"] = told["settings"]["train_rows"]
+    return entry
+
+
+def failure(status: Status, folder: Path) -> dict[str, Any]:
+    """A unit that failed, with the end of its log."""
+    unit = status.unit
+    log = folder / "logs" / f"{unit.kind}-{unit.key}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:] if log.exists() else []
+    return {
+        "network": unit.network,
+        "kind": unit.kind,
+        "probe": unit.probe,
+        "error": status.error,
+        "log": str(log.relative_to(folder)),
+        "lines": lines,
+    }
+
+
+def _rows(cell: Cell, scan: Scan, folder: Path) -> "pd.DataFrame":
+    """The rows of a scan under the network's name in the study."""
+    frame = scan.frame.copy()
+    frame["run"] = cell.name
+    if cell.is_trained:
+        [training] = [unit for unit in units_of_cell(cell) if unit.kind == "train"]
+        place = training.folder(folder).relative_to(folder) / "model.safetensors"
+        frame.loc[frame["weights"].str.endswith("model.safetensors"), "weights"] = str(place)
+    return frame
+
+
+def gathered(tables: Sequence["pd.DataFrame"]) -> "pd.DataFrame":
+    """One long table; what two scans of a network measured alike stands there once."""
+    import pandas as pd
+
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+    frame = pd.concat(tables, ignore_index=True)
+    return frame.drop_duplicates(list(WHAT)).reset_index(drop=True)
+
+
+def variables_of(cells: Sequence[Cell], entries: Mapping[str, Mapping[str, Any]]) -> "pd.DataFrame":
+    """One row a network: `run`, `architecture`, and a column for everything that differs between networks.
+
+    Seeds are no variable: networks that differ in nothing else are replicates. γ, parameters a training
+    image, follows from the others and is called `gamma`. What only some networks have is left out.
+    """
+    import pandas as pd
+
+    rows = []
+    for cell in cells:
+        levels = {name.rpartition(".")[2]: value for name, value in cell.levels.items() if name not in UNTOLD}
+        row = {"run": cell.name, "architecture": str(cell.levels["model"])} | levels | dict(cell.told)
+        rows.append(row | _of_its_data(entries[cell.name]))
+    frame: Any = pd.DataFrame(rows)
+    kept = [
+        name
+        for name in frame.columns[2:]
+        if frame[name].notna().all() and frame[name].astype(str).nunique() > 1
+    ]
+    return frame[["run", "architecture", *kept]]
+
+
+def _of_its_data(entry: Mapping[str, Any]) -> dict[str, float]:
+    """What follows from a network and its training images; NaN where they are not known."""
+    images, classes = entry.get("train_images", math.nan), entry.get("classes", math.nan)
+    return {
+        "classes": classes,
+        "images_per_class": images / classes,
+        "gamma": entry.get("parameters", math.nan) / images,
+    }

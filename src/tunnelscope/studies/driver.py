@@ -1,0 +1,294 @@
+"""`tunnelscope study run`: declare the units, start workers, watch until all is done, gather the table."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tunnelscope.errors import MachineError, RequestError, unknown_name
+from tunnelscope.files import check_writable
+from tunnelscope.studies.collect import collect
+from tunnelscope.studies.declaration import Declaration, read_declaration
+from tunnelscope.studies.executors import NAMES, Dask, Executor, Here, Local, SlurmArray, cores, gpus
+from tunnelscope.studies.networks import Cell, cells_of
+from tunnelscope.studies.plan import missing_of
+from tunnelscope.studies.sizes import check_possible, data_size
+from tunnelscope.studies.state import DONE, FAILED, RUNNING, State, Status, is_over
+from tunnelscope.studies.units import Unit, units_of, units_of_cell
+from tunnelscope.studies.work import STOP
+
+LOOK = 0.5  # seconds between looks at the state
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study stands after a run.
+
+    Attributes:
+        folder: of the study.
+        statuses: of all its units.
+    """
+
+    folder: Path
+    statuses: Sequence[Status]
+
+    @property
+    def failed(self) -> list[Status]:
+        """Units that failed."""
+        return [status for status in self.statuses if status.state == FAILED]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many units are in which state."""
+        told: dict[str, int] = {}
+        for status in self.statuses:
+            told[status.state] = told.get(status.state, 0) + 1
+        return told
+
+
+def run_study(
+    file: str | Path,
+    *,
+    out: str | Path | None = None,
+    executor: str = "local",
+    workers: int | None = None,
+    threads: int | None = None,
+    dask: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+    edited: bool = False,
+    progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Run a study, or go on with it: train and scan every network that is not done, then gather the table.
+
+    Args:
+        file: of the study.
+        out: its folder, which all workers must see; `runs/NAME` by default.
+        executor: "local" (processes here), "here" (this process), "slurm" or "dask".
+        workers: how many; by default one a GPU, or a core.
+        threads: of each local worker; the cores are shared out by default.
+        dask: address of a scheduler.
+        only: networks to do, by a pattern of their names (`*depth=8*`); the others stay as they are.
+        force: do them anew even if they are done.
+        edited: go on in a folder whose study file has been edited since; results that still hold are kept.
+        progress: called with (stage, done, total).
+        announce: called with a line now and then.
+
+    Raises:
+        RequestError: a file that is wrong, data that is not there, a folder of another study.
+        MachineError: a full disk, or a scheduler that went away; the same call goes on.
+    """
+    say = announce or (lambda line: None)
+    declared = read_declaration(file)
+    folder = Path(out or Path("runs") / declared.name).resolve()
+    if executor not in NAMES:
+        raise unknown_name("executor", executor, NAMES)
+    cells = cells_of(declared)
+    check_cells(declared, cells)
+    check_writable(folder)
+    state = State(folder)
+    units = units_of(cells)
+    claim(state, declared, Path(file), units, edited, say)
+    chosen = chosen_units(cells, only)
+    if force:
+        redo(state, folder, [unit for unit in units if chosen is None or unit.key in chosen])
+    done = frozenset(unit.key for unit in units if unit.is_done(folder))
+    state.declare(units, done)
+    state.put(STOP, "")
+    state.reclaim(counts=False)
+    failed = [status.unit.key for status in state.statuses() if status.state == FAILED]
+    if failed:
+        say(f"{len(failed)} units that failed before are tried again")
+        state.again(failed)
+    left = [unit for unit in units if unit.key not in done and (chosen is None or unit.key in chosen)]
+    if done:
+        say(f"{len(done)} of {len(units)} trainings and scans are done already")
+    if left:
+        count = workers or default_workers(executor, len(left))
+        started = make_executor(executor, count, declared, threads, dask)
+        say(f"{len(left)} trainings and scans on {count} worker{'s' if count > 1 else ''} ({executor})")
+        watch_over(state, started, folder, chosen, progress or (lambda stage, done, total: None), say)
+    collect(folder)
+    return Outcome(folder, state.statuses())
+
+
+def check_cells(declared: Declaration, cells: Sequence[Cell]) -> None:
+    """Refuse networks that cannot be and data that is not there. Raises RequestError."""
+    for cell in cells:
+        check_possible(cell)
+    data = {}
+    for cell in cells:
+        for name, source in {cell.id: cell.source, **cell.ood}.items():
+            if source not in data:
+                data[source] = data_size(source, declared.data[name])
+    if missing := missing_of(cells, data):
+        raise RequestError(
+            f"study {declared.name} needs what is not there: {', '.join(missing)}; put it there, or name "
+            "another place in [data.NAME] source"
+        )
+
+
+def claim(
+    state: State,
+    declared: Declaration,
+    file: Path,
+    units: Sequence[Unit],
+    edited: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Take a folder for a study, or see that it is this study's.
+
+    Raises:
+        RequestError: it is another study's, or the file was edited since: what changed, and what still holds.
+    """
+    about = {
+        "study": declared.name,
+        "file": str(file.resolve()),
+        "declaration": declared.model_dump_json(),
+        "directory": os.getcwd(),
+    }
+    if not state.is_there():
+        state.create(about)
+        return
+    told = state.about()
+    if told["study"] != declared.name:
+        raise RequestError(
+            f"{state.folder} holds the study {told['study']!r}, this is {declared.name!r}; name another --out"
+        )
+    before = Declaration.model_validate_json(told["declaration"])
+    if before != declared:
+        change = changes(before, declared, {status.unit.key for status in state.statuses()}, units)
+        if not edited:
+            raise RequestError(
+                f"{file} was edited since {state.folder} was begun: {change}; go on with --edited, or name "
+                "another --out"
+            )
+        say(f"edited: {change}")
+    elif any(told[name] != about[name] for name in ("directory", "file")):
+        say("going on from another place")
+    for name, value in about.items():
+        state.put(name, value)
+
+
+def changes(before: Declaration, now: Declaration, known: set[str], units: Sequence[Unit]) -> str:
+    """What an edit changed and what stays valid, in words."""
+    parts = []
+    old, new = before.model_dump(), now.model_dump()
+    differing = [name for name in new if old[name] != new[name]]
+    parts.append(f"{', '.join(differing)} differ" if differing else "nothing that matters differs")
+    keys = {unit.key for unit in units}
+    parts.append(
+        f"{len(keys & known)} trainings and scans stay valid, {len(keys - known)} are new, "
+        f"{len(known - keys)} are no longer asked for"
+    )
+    return "; ".join(parts)
+
+
+def chosen_units(cells: Sequence[Cell], only: str | None) -> frozenset[str] | None:
+    """Keys of the units of networks whose names match; None: all. Raises RequestError: none does."""
+    if only is None:
+        return None
+    matching = [cell for cell in cells if fnmatch(cell.name, only) or cell.name == only]
+    if not matching:
+        raise unknown_name(
+            "network of the study", only, [cell.name for cell in cells], "Patterns such as '*seed=0' do."
+        )
+    return frozenset(unit.key for cell in matching for unit in units_of_cell(cell))
+
+
+def redo(state: State, folder: Path, units: Sequence[Unit]) -> None:
+    """Remove results, so that they are made again."""
+    import shutil
+
+    for unit in units:
+        shutil.rmtree(unit.folder(folder), ignore_errors=True)
+    state.again([unit.key for unit in units])
+
+
+def default_workers(executor: str, left: int) -> int:
+    """One a GPU, or a core; no more than there is to do."""
+    if executor == "here":
+        return 1
+    if executor in ("slurm", "dask"):
+        return min(left, 16)
+    return max(1, min(left, gpus() or cores()))
+
+
+def make_executor(
+    name: str, workers: int, declared: Declaration, threads: int | None, dask: str | None
+) -> Executor:
+    """The executor of a name. Raises RequestError: Dask without an address."""
+    if name == "here":
+        return Here()
+    if name == "slurm":
+        return SlurmArray(workers, declared.slurm, declared.name)
+    if name == "dask":
+        if not dask:
+            raise RequestError("the executor dask needs the scheduler's address: --dask tcp://HOST:8786")
+        return Dask(workers, dask)
+    return Local(workers, threads)
+
+
+def watch_over(
+    state: State,
+    executor: Executor,
+    folder: Path,
+    only: frozenset[str] | None,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """Look on until every unit is done or failed.
+
+    Raises:
+        MachineError: the workers cannot go on.
+    """
+    said: set[str] = set()
+    try:
+        executor.submit(folder, only)
+        while True:
+            statuses = state.statuses()
+            mine = [one for one in statuses if only is None or one.unit.key in only]
+            for status in mine:
+                if status.state == FAILED and status.unit.key not in said:
+                    said.add(status.unit.key)
+                    say(f"failed: {status.unit.kind} of {status.unit.network}: {status.error}")
+            over = sum(status.state in (DONE, FAILED) for status in mine)
+            progress("trainings and scans", over, len(mine))
+            if is_over(statuses, only):
+                return
+            if stop := state.about().get(STOP):
+                raise MachineError(f"{stop}; nothing is lost, the same command goes on")
+            for status in state.reclaim():
+                say(f"the worker of {status.unit.network} ({status.unit.kind}) is gone; others take it")
+            if executor.alive() == 0 and not _others(state, only):
+                raise MachineError(
+                    f"all workers ended before the study did; {folder / 'logs'} says why, the same command "
+                    "goes on"
+                )
+            time.sleep(LOOK)
+    finally:
+        executor.stop()
+
+
+def _others(state: State, only: frozenset[str] | None) -> bool:
+    """Whether the study is over by now, or another driver's workers are at it."""
+    statuses = state.statuses()
+    return is_over(statuses, only) or any(status.state == RUNNING for status in statuses)
+
+
+def time_left(statuses: Sequence[Status]) -> float | None:
+    """Seconds until all is done, from what units of a kind took; None: nothing is known or left."""
+    running = sum(status.state == RUNNING for status in statuses)
+    total = 0.0
+    for kind in ("train", "scan"):
+        own = [status for status in statuses if status.unit.kind == kind]
+        took = [status.seconds for status in own if status.state == DONE and status.seconds]
+        left = sum(status.state not in (DONE, FAILED) for status in own)
+        if left and not took:
+            return None
+        total += left * sum(took) / max(len(took), 1)
+    return total / max(running, 1) if total else None

@@ -1,0 +1,66 @@
+"""Units of work: a training or a scan, each after what it needs, its result named by what decides it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunnelscope.checkpoints import SETTINGS, read_settings
+from tunnelscope.studies.networks import Cell
+
+RESULTS = "results"  # folder of a study that holds what was done, by key
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that one worker does.
+
+    Attributes:
+        key: what its result follows from; names the folder of the result.
+        kind: "train" or "scan".
+        network: the first one of the study that needs it; several may share a training.
+        needs: keys of the units before it.
+        probe: of a scan, its protocol.
+    """
+
+    key: str
+    kind: str
+    network: str
+    needs: tuple[str, ...] = ()
+    probe: str = ""
+
+    def folder(self, study: Path) -> Path:
+        """Where its result lies."""
+        return study / RESULTS / f"{self.kind}-{self.key}"
+
+    def is_done(self, study: Path) -> bool:
+        """Whether its result is there, whole."""
+        folder = self.folder(study)
+        if self.kind == "scan":
+            return (folder / "run.json").exists()
+        if not ((folder / SETTINGS).exists() and (folder / "model.safetensors").exists()):
+            return False
+        told = read_settings(folder)
+        return told is not None and "result" in told
+
+
+def units_of(cells: Sequence[Cell]) -> list[Unit]:
+    """All units of the cells, a training before its scans; what several cells share stands there once."""
+    found: dict[str, Unit] = {}
+    for cell in cells:
+        for unit in units_of_cell(cell):
+            found.setdefault(unit.key, unit)
+    return list(found.values())
+
+
+def units_of_cell(cell: Cell) -> list[Unit]:
+    """A cell's training, where it has one, and its scans."""
+    needs, told = (), []
+    if cell.is_trained:
+        told.append(Unit(cell.training_key, "train", cell.name))
+        needs = (cell.training_key,)
+    previous = needs
+    for probe in cell.scan.probes:  # one after another: the first records what the others read
+        unit = Unit(cell.scan_key(probe), "scan", cell.name, previous, probe)
+        told.append(unit)
+        previous = (*needs, unit.key)
+    return told

@@ -1,0 +1,117 @@
+"""A study killed at random moments, its driver and its workers, ends with the table of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+SIX = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\nseed=[0, 1]\n'
+GRID = "arguments={depth=[3, 4, 5], width=[8, 16]}\nseed=[0, 1, 2, 3]\n"
+TWENTY_FOUR = f'[[networks]]\nmodel="zoo:mlp"\nid="low"\n{GRID}'
+
+
+def start(file: Path, out: str, *more: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", "from tunnelscope.cli import main; main()", "study", "run", str(file)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*command, "--out", out, "--workers", "2", *more], **quiet)
+
+
+def finish(file: Path, out: str, *more: str) -> pd.DataFrame:
+    assert start(file, out, *more).wait(600) == 0
+    return pd.read_parquet(Path(out) / "results.parquet")
+
+
+def workers_of(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    try:
+        return psutil.Process(driver.pid).children()
+    except psutil.Error:
+        return []
+
+
+def kill_at_random(file: Path, out: str, kills: int, seed: int, most: float) -> int:
+    """Kill the driver, started again each time, or a worker so many times; return the driver's deaths."""
+    draws = random.Random(seed)
+    driver, deaths = start(file, out), 0
+    for _ in range(kills):
+        time.sleep(draws.uniform(0.2, most))
+        victims = workers_of(driver)
+        if victims and draws.random() < 0.5 and driver.poll() is None:
+            try:
+                draws.choice(victims).send_signal(signal.SIGKILL)
+            except psutil.Error:
+                continue
+        else:
+            driver.kill()
+            driver.wait()
+            deaths += 1
+            driver = start(file, out)
+    driver.kill()
+    driver.wait()
+    return deaths
+
+
+def check_same(file: Path, kills: int, seed: int, most: float) -> None:
+    deaths = kill_at_random(file, "killed", kills, seed, most)
+    assert deaths > 0
+    killed = finish(file, "killed")
+    plain = finish(file, "plain")
+    pd.testing.assert_frame_equal(killed, plain)
+    assert not killed.duplicated(["run", "layer", "layer_b", "dataset", "split", "quantity", "seed"]).any()
+    variables = [pd.read_parquet(Path(out) / "variables.parquet") for out in ("killed", "plain")]
+    pd.testing.assert_frame_equal(*variables)
+
+
+def test_a_study_that_was_killed_a_few_times_ends_the_same(write):
+    check_same(write(SIX), kills=4, seed=1, most=6.0)
+
+
+@pytest.mark.slow
+def test_a_study_of_24_networks_killed_20_times_ends_the_same(write):
+    check_same(write(TWENTY_FOUR), kills=20, seed=2, most=8.0)
+
+
+@pytest.mark.slow
+def test_two_drivers_on_one_folder_do_no_harm(write):
+    file = write(SIX)
+    first, second = start(file, "both"), start(file, "both")
+    assert (first.wait(300), second.wait(300)) == (0, 0)
+    pd.testing.assert_frame_equal(pd.read_parquet("both/results.parquet"), finish(file, "plain"))
+
+
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(write):
+    file = write(SIX)
+    command = [sys.executable, "-c", "from tunnelscope.cli import main; main()", "study", "run", str(file)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not workers_of(driver) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = workers_of(driver)
+    assert workers
+    time.sleep(3)
+    os.kill(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "the same command goes on" in err
+    assert out == ""
+    assert not [one for one in workers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_driver(write, monkeypatch):
+    driver = start(write(SIX), "orphans")
+    deadline = time.monotonic() + 60
+    while not workers_of(driver) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = workers_of(driver)
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert workers
+    assert not alive
