@@ -58,7 +58,7 @@ def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFram
     if len(curves):
         caption = (
             "Accuracy of linear probes over relative depth, networks of one level averaged (shaded: from the "
-            "lowest to the highest network). A level that falls towards the end has a tunnel."
+            "lowest to the highest network). On other data, a fall towards the end is what the tunnel costs."
         )
         figures.append(Figure("curves", "Accuracy by depth", caption, curve_chart(curves), wide=True))
     values = values_of(frame).merge(variables, left_on="network", right_on="run", how="left")
@@ -66,7 +66,7 @@ def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFram
         caption = (
             "r, ρ and A of every network on every OOD set by level: median, quartiles, range. Not matched: "
         )
-        caption += "`tunnelscope effects` on this folder compares matched networks."
+        caption += "tunnelscope effects on this folder compares matched networks."
         chart = boxes({"variables": names}, values)
         figures.append(Figure("boxes", "r, ρ and A by variable", caption, chart, wide=True))
     return figures
@@ -116,15 +116,18 @@ def curves_of(frame: Any) -> dict[tuple[str, str], Any]:
     found = {}
     for (run, dataset), own in rows.groupby(["run", "dataset"], sort=False):
         means = own.groupby("depth_fraction")["value"].mean()
-        found[run, dataset] = np.interp(GRID, means.index.to_numpy(float), means.to_numpy(float))
+        depths = means.index.to_numpy(float)
+        found[run, dataset] = np.interp(GRID, depths, means.to_numpy(float), left=np.nan)  # no layer before
     return found
 
 
 def band_of(curves: list[Any]) -> dict[str, Any]:
     """The mean of several curves, the lowest and the highest."""
     stack = np.stack(curves)
+    there = np.isfinite(stack).all(axis=0)
+    stack = stack[:, there]
     return {
-        "depth": GRID,
+        "depth": GRID[there],
         "accuracy": stack.mean(axis=0),
         "low": stack.min(axis=0),
         "high": stack.max(axis=0),
@@ -143,8 +146,9 @@ def curve_chart(curves: pd.DataFrame) -> Any:
     base = alt.Chart().transform_filter(
         f"datum.dataset == {dataset.name} && datum.variable == {variable.name}"
     )
-    x = alt.X("depth:Q", title="relative depth", axis=alt.Axis(format="%"))
-    colour = alt.Color("level:N", sort=alt.EncodingSortField("order"), title=None)
+    x = alt.X("depth:Q", title="relative depth", axis=alt.Axis(format="%", tickCount=5))
+    legend = alt.Legend(title=None, symbolOpacity=1, symbolType="stroke")
+    colour = alt.Color("level:N", sort=alt.EncodingSortField("order"), legend=legend)
     band = base.mark_area(opacity=0.15, aria=False).encode(x=x, y="low:Q", y2="high:Q", color=colour)
     lines = base.mark_line(aria=False).encode(
         x=x,
