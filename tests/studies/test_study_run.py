@@ -1,6 +1,8 @@
 """Studies run: the table is that of plain calls, nothing is done twice, and what goes wrong is said."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pandas as pd
 import pytest
 
 import tunnelscope as ts
+from tunnelscope.errors import MachineError
 from tunnelscope.studies.collect import collect, opened
 from tunnelscope.studies.driver import run_study
+from tunnelscope.studies.work import _is_full
 
 ODD = """
 import errno, os, signal
@@ -30,6 +34,18 @@ def net(kind="good", classes=5):
     return nn.Sequential(*layers)
 """
 COMPARED = ["run", "layer", "layer_b", "dataset", "quantity", "protocol", "value", "low", "high"]
+
+
+@pytest.fixture
+def odd(write, tmp_path):
+    """Write a study of networks that go wrong in the ways named; `repair` makes one of them good."""
+
+    def written(*kinds: str, repair: str = "") -> Path:
+        (tmp_path / "odd.py").write_text(ODD.replace(f'"{repair}"', '"nothing"') if repair else ODD)
+        listed = ", ".join(f'"{kind}"' for kind in kinds)
+        return write(f'[[networks]]\nmodel = "odd.py:net"\nid = "low"\narguments.kind = [{listed}]\n')
+
+    return written
 
 
 def sorted_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -111,10 +127,8 @@ def test_several_probes_share_one_recording_and_metrics_stand_once(write):
     assert ranks["layer"].is_unique
 
 
-def test_a_network_that_fails_leaves_the_rest_and_its_log(write, tunnelscope, tmp_path):
-    (tmp_path / "odd.py").write_text(ODD)
-    networks = '[[networks]]\nmodel = "odd.py:net"\nid = "low"\narguments.kind = ["wrong", "good"]\n'
-    file = write(networks)
+def test_a_network_that_fails_leaves_the_rest_and_its_log(odd, tunnelscope):
+    file = odd("wrong", "good")
     done = tunnelscope("study", "run", file, "--executor", "here")
     assert done.code == 1
     assert "no such network" in done.err
@@ -124,32 +138,28 @@ def test_a_network_that_fails_leaves_the_rest_and_its_log(write, tunnelscope, tm
     assert first["network"] == "net-kind=wrong"
     assert any("ZeroDivisionError" in line for line in first["lines"])
     assert "ZeroDivisionError" in Path("runs/small/report.html").read_text()
-    (tmp_path / "odd.py").write_text(ODD.replace('"wrong"', '"nothing"'))
+    odd("wrong", "good", repair="wrong")
     again = tunnelscope("study", "run", file, "--executor", "here")
     assert again.code == 0
     assert "failed before are tried again" in again.err
 
 
-def test_a_worker_that_dies_three_times_over_a_network(write, tunnelscope, tmp_path):
-    (tmp_path / "odd.py").write_text(ODD)
-    networks = '[[networks]]\nmodel = "odd.py:net"\nid = "low"\narguments.kind = ["dies", "good"]\n'
-    done = tunnelscope("study", "run", write(networks), "--workers", "1")
+def test_a_worker_that_dies_three_times_over_a_network(odd, tunnelscope):
+    done = tunnelscope("study", "run", odd("dies", "good"), "--workers", "1")
     assert done.code == 1
     assert "died 3 times (out of memory?)" in done.err
     told = json.loads(Path("runs/small/study.json").read_text())
     assert [entry["network"] for entry in told["networks"] if entry["scans"]] == ["net-kind=good"]
 
 
-def test_a_full_disk_stops_the_study_and_loses_nothing(write, tunnelscope, tmp_path):
-    (tmp_path / "odd.py").write_text(ODD)
-    networks = '[[networks]]\nmodel = "odd.py:net"\nid = "low"\narguments.kind = ["good", "full"]\n'
-    done = tunnelscope("study", "run", write(networks), "--workers", "1")
+def test_a_full_disk_stops_the_study_and_loses_nothing(odd, tunnelscope):
+    done = tunnelscope("study", "run", odd("good", "full"), "--workers", "1")
     assert done.code == 3
     assert "No space left" in done.err
     assert "the same command goes on" in done.err
     _, _, statuses = opened(Path("runs/small"))
     assert [status.state for status in statuses] == ["done", "done", "waiting", "waiting"]
-    (tmp_path / "odd.py").write_text(ODD.replace('"full"', '"nothing"'))
+    odd("good", "full", repair="full")
     assert tunnelscope("study", "run", "study.toml", "--workers", "1").code == 0
 
 
@@ -194,6 +204,12 @@ def test_collecting_never_raises(write):
     told = collect(outcome.folder)
     assert len(told["damaged"]) == 1
     assert pd.read_parquet(outcome.folder / "results.parquet")["run"].nunique() == 1
+
+
+def test_a_full_disk_that_a_library_tells_in_words_alone():
+    error = MachineError(f"cannot write model.safetensors: {os.strerror(errno.ENOSPC)}; make room")
+    assert _is_full(error)
+    assert not _is_full(MachineError("the images do not fit into memory"))
 
 
 def test_folders_that_hold_no_study(tunnelscope, tmp_path):

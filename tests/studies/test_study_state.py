@@ -31,7 +31,7 @@ def standing(state: State) -> dict[str, str]:
 def test_a_unit_is_leased_once_and_after_what_it_needs(state):
     assert state.lease("x y 1") == A
     assert state.lease("x z 1") is None
-    state.finish(A, "x y 1", 2.5)
+    state.finish(A, 2.5)
     assert state.lease("x z 1") == B
     assert standing(state) == {"a": DONE, "b": RUNNING, "c": WAITING}
     assert state.statuses()[0].seconds == 2.5
@@ -88,7 +88,7 @@ def test_a_beat_that_stands_still_is_judged_by_the_looker_s_own_clock(state, mon
     now[0] += 61
     assert [lost.unit for lost in state.reclaim(lease=60)] == [A]
     assert not state.beat(A, owner)
-    state.finish(A, owner, 1.0)  # it was slow, not dead: its result is there
+    state.finish(A, 1.0)  # it was slow, not dead: its result is there
     assert standing(state)["a"] == DONE
 
 
@@ -103,7 +103,7 @@ def lease_all(folder: str, taken: "multiprocessing.Queue[str]") -> None:
     state = State(Path(folder))
     while (unit := state.lease(this_owner())) is not None:
         taken.put(unit.key)
-        state.finish(unit, this_owner(), 0.0)
+        state.finish(unit, 0.0)
 
 
 def test_many_processes_lease_every_unit_once(tmp_path):
@@ -125,7 +125,7 @@ def test_many_processes_lease_every_unit_once(tmp_path):
 
 def test_an_edit_keeps_what_is_known(state):
     state.lease("x y 1")
-    state.finish(A, "x y 1", 1.0)
+    state.finish(A, 1.0)
     state.declare([A, Unit("d", "scan", "n", ("a",))], frozenset({"a"}))
     assert standing(state) == {"a": DONE, "d": WAITING}
     state.declare([A], frozenset())  # its result was removed

@@ -10,11 +10,11 @@ import click
 from tunnelscope.cli import options
 from tunnelscope.cli.output import columns, echo_error
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.studies import CLUSTER_WORKERS, EXECUTORS
 
 if TYPE_CHECKING:
     from tunnelscope.studies.state import Status
 
-EXECUTORS = ("local", "here", "slurm", "dask")
 FAILED = 1
 WATCHED = 20  # networks in the live table
 
@@ -73,7 +73,8 @@ def plan(file: Path, out: Path | None, workers: int | None, as_json: bool) -> No
 
     declared = read_declaration(file)
     folder = out or Path("runs") / declared.name
-    count = {"here": 1, "local": workers or cores(), "slurm": workers or 16, "dask": workers or 16}
+    count = dict.fromkeys(("slurm", "dask"), workers or CLUSTER_WORKERS)
+    count = {"here": 1, "local": workers or cores()} | count
     with ProgressDisplay() as progress:
         planned = make_plan(declared, folder if folder.exists() else None, count, progress)
     if as_json:
@@ -223,9 +224,7 @@ def table_of(statuses: "list[Status]", most: int | None = None) -> str:
     for status in statuses:
         unit = status.unit
         took = f" {status.seconds:.0f} s" if status.seconds else ""
-        lines.setdefault(unit.network, []).append(
-            f"{unit.kind}{f' {unit.probe}' if unit.probe else ''}: {status.state}{took}"
-        )
+        lines.setdefault(unit.network, []).append(f"{unit.title}: {status.state}{took}")
     told = [[name, "; ".join(parts)] for name, parts in lines.items()]
     if most is not None and len(told) > most:
         busy = [row for row in told if "running" in row[1] or "failed" in row[1]]
@@ -237,11 +236,9 @@ def summary(statuses: "list[Status]") -> str:
     """How many units are in which state, and how long the rest takes."""
     from tunnelscope.studies.driver import time_left
     from tunnelscope.studies.plan import duration
+    from tunnelscope.studies.state import counts_of
 
-    counts: dict[str, int] = {}
-    for status in statuses:
-        counts[status.state] = counts.get(status.state, 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    told = ", ".join(f"{count} {state}" for state, count in counts_of(statuses).items())
     left = time_left(statuses)
     return told if left is None else f"{told}; about {duration(left)} left"
 

@@ -12,13 +12,13 @@ from tunnelscope.results import COLUMNS, Scan, load
 from tunnelscope.studies.declaration import Declaration
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.state import FAILED, State, Status
-from tunnelscope.studies.units import units_of_cell
+from tunnelscope.studies.units import WEIGHTS, training_of, units_of_cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# A row of the long table is one value of these.
 UNTOLD = ("seed", "classes", "per_class")  # replicates; what is counted on the data that was trained on
+# A row of the long table is one value of these.
 WHAT = ("run", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")
 
 
@@ -92,23 +92,20 @@ def _entry(cell: Cell, folder: Path, by_key: Mapping[str, Status]) -> dict[str, 
     """A network in `study.json`."""
     entry: dict[str, Any] = {"network": cell.name, "model": cell.model, "id": cell.id, "scans": {}}
     entry["states"] = {
-        f"{unit.kind}{f' {unit.probe}' if unit.probe else ''}": by_key[unit.key].state
-        for unit in units_of_cell(cell)
-        if unit.key in by_key
+        unit.title: by_key[unit.key].state for unit in units_of_cell(cell) if unit.key in by_key
     }
-    for unit in units_of_cell(cell):
-        if unit.kind == "train" and unit.is_done(folder):
-            told = read_settings(unit.folder(folder))
-            assert told is not None
-            entry["training"] = str(unit.folder(folder).relative_to(folder))
-            entry["train_images"] = told["settings"]["train_rows"]
+    if cell.is_trained and (training := training_of(cell)).is_done(folder):
+        told = read_settings(training.folder(folder))
+        assert told is not None
+        entry["training"] = str(training.folder(folder).relative_to(folder))
+        entry["train_images"] = told["settings"]["train_rows"]
     return entry
 
 
 def failure(status: Status, folder: Path) -> dict[str, Any]:
     """A unit that failed, with the end of its log."""
     unit = status.unit
-    log = folder / "logs" / f"{unit.kind}-{unit.key}.log"
+    log = unit.log(folder)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:] if log.exists() else []
     return {
         "network": unit.network,
@@ -125,9 +122,8 @@ def _rows(cell: Cell, scan: Scan, folder: Path) -> "pd.DataFrame":
     frame = scan.frame.copy()
     frame["run"] = cell.name
     if cell.is_trained:
-        [training] = [unit for unit in units_of_cell(cell) if unit.kind == "train"]
-        place = training.folder(folder).relative_to(folder) / "model.safetensors"
-        frame.loc[frame["weights"].str.endswith("model.safetensors"), "weights"] = str(place)
+        place = training_of(cell).folder(folder).relative_to(folder) / WEIGHTS
+        frame.loc[frame["weights"].str.endswith(WEIGHTS), "weights"] = str(place)
     return frame
 
 

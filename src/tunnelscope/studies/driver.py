@@ -1,6 +1,7 @@
 """`tunnelscope study run`: declare the units, start workers, watch until all is done, gather the table."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,15 @@ from pathlib import Path
 
 from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.files import check_writable
+from tunnelscope.studies import CLUSTER_WORKERS, EXECUTORS
 from tunnelscope.studies.collect import collect
 from tunnelscope.studies.declaration import Declaration, read_declaration
-from tunnelscope.studies.executors import NAMES, Dask, Executor, Here, Local, SlurmArray, cores, gpus
+from tunnelscope.studies.executors import Dask, Executor, Here, Local, SlurmArray, cores, gpus
 from tunnelscope.studies.networks import Cell, cells_of
-from tunnelscope.studies.plan import missing_of
-from tunnelscope.studies.sizes import check_possible, data_size
-from tunnelscope.studies.state import DONE, FAILED, RUNNING, State, Status, is_over
-from tunnelscope.studies.units import Unit, units_of, units_of_cell
+from tunnelscope.studies.plan import data_sizes, missing_of
+from tunnelscope.studies.sizes import check_possible
+from tunnelscope.studies.state import DONE, FAILED, RUNNING, State, Status, counts_of, is_over
+from tunnelscope.studies.units import LOGS, Unit, units_of, units_of_cell
 from tunnelscope.studies.work import STOP
 
 LOOK = 0.5  # seconds between looks at the state
@@ -43,10 +45,7 @@ class Outcome:
     @property
     def counts(self) -> dict[str, int]:
         """How many units are in which state."""
-        told: dict[str, int] = {}
-        for status in self.statuses:
-            told[status.state] = told.get(status.state, 0) + 1
-        return told
+        return counts_of(self.statuses)
 
 
 def run_study(
@@ -85,8 +84,8 @@ def run_study(
     say = announce or (lambda line: None)
     declared = read_declaration(file)
     folder = Path(out or Path("runs") / declared.name).resolve()
-    if executor not in NAMES:
-        raise unknown_name("executor", executor, NAMES)
+    if executor not in EXECUTORS:
+        raise unknown_name("executor", executor, EXECUTORS)
     cells = cells_of(declared)
     check_cells(declared, cells)
     check_writable(folder)
@@ -120,12 +119,7 @@ def check_cells(declared: Declaration, cells: Sequence[Cell]) -> None:
     """Refuse networks that cannot be and data that is not there. Raises RequestError."""
     for cell in cells:
         check_possible(cell)
-    data = {}
-    for cell in cells:
-        for name, source in {cell.id: cell.source, **cell.ood}.items():
-            if source not in data:
-                data[source] = data_size(source, declared.data[name])
-    if missing := missing_of(cells, data):
+    if missing := missing_of(cells, data_sizes(declared, cells)):
         raise RequestError(
             f"study {declared.name} needs what is not there: {', '.join(missing)}; put it there, or name "
             "another place in [data.NAME] source"
@@ -170,22 +164,18 @@ def claim(
         say(f"edited: {change}")
     elif any(told[name] != about[name] for name in ("directory", "file")):
         say("going on from another place")
-    for name, value in about.items():
-        state.put(name, value)
+    state.create(about)
 
 
 def changes(before: Declaration, now: Declaration, known: set[str], units: Sequence[Unit]) -> str:
     """What an edit changed and what stays valid, in words."""
-    parts = []
     old, new = before.model_dump(), now.model_dump()
     differing = [name for name in new if old[name] != new[name]]
-    parts.append(f"{', '.join(differing)} differ" if differing else "nothing that matters differs")
     keys = {unit.key for unit in units}
-    parts.append(
-        f"{len(keys & known)} trainings and scans stay valid, {len(keys - known)} are new, "
-        f"{len(known - keys)} are no longer asked for"
+    return (
+        f"{', '.join(differing)} differ; {len(keys & known)} trainings and scans stay valid, "
+        f"{len(keys - known)} are new, {len(known - keys)} are no longer asked for"
     )
-    return "; ".join(parts)
 
 
 def chosen_units(cells: Sequence[Cell], only: str | None) -> frozenset[str] | None:
@@ -202,8 +192,6 @@ def chosen_units(cells: Sequence[Cell], only: str | None) -> frozenset[str] | No
 
 def redo(state: State, folder: Path, units: Sequence[Unit]) -> None:
     """Remove results, so that they are made again."""
-    import shutil
-
     for unit in units:
         shutil.rmtree(unit.folder(folder), ignore_errors=True)
     state.again([unit.key for unit in units])
@@ -214,7 +202,7 @@ def default_workers(executor: str, left: int) -> int:
     if executor == "here":
         return 1
     if executor in ("slurm", "dask"):
-        return min(left, 16)
+        return min(left, CLUSTER_WORKERS)
     return max(1, min(left, gpus() or cores()))
 
 
@@ -266,7 +254,7 @@ def watch_over(
                 say(f"the worker of {status.unit.network} ({status.unit.kind}) is gone; others take it")
             if executor.alive() == 0 and not _others(state, only):
                 raise MachineError(
-                    f"all workers ended before the study did; {folder / 'logs'} says why, the same command "
+                    f"all workers ended before the study did; {folder / LOGS} says why, the same command "
                     "goes on"
                 )
             time.sleep(LOOK)

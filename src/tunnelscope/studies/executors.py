@@ -15,9 +15,9 @@ from typing import Any
 
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.studies.declaration import Slurm
-from tunnelscope.studies.work import LOGS, Worker
+from tunnelscope.studies.units import LOGS
+from tunnelscope.studies.work import Worker
 
-NAMES = ("local", "here", "slurm", "dask")
 PATIENCE = 10.0  # seconds that a worker is given to end
 RESTARTS = 50  # of local workers that died, in all
 
@@ -170,8 +170,7 @@ class SlurmArray(Executor):
         return told
 
     def alive(self) -> int:
-        count = sum(not _is_over(job) for job in self.jobs)
-        return count
+        return sum(not _is_over(job) for job in self.jobs)
 
     def stop(self) -> None:
         for job in self.jobs:

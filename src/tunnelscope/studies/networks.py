@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Cell:
         training: settings of `ts.train`.
         scan: settings of all its scans; `probes` are the protocols.
         told: variables that the file tells.
+        state: a source and the state of its files, looked at once for all cells of a study.
     """
 
     name: str
@@ -47,7 +48,8 @@ class Cell:
     scan: Scanning
     layers: str
     pool: str
-    told: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any]
+    state: Callable[[str], list[str]] = field(repr=False, compare=False)
 
     @property
     def is_trained(self) -> bool:
@@ -62,12 +64,12 @@ class Cell:
     @cached_property
     def training_key(self) -> str:
         """What the trained weights follow from: the same key, the same training."""
-        return _key("training", self.model, _state(self.source), dict(self.training), self.seed)
+        return _key("training", self.model, self.state(self.source), dict(self.training), self.seed)
 
     def scan_key(self, probe: str) -> str:
         """What a scan follows from."""
-        weights = self.training_key if self.is_trained else [self.weights, _state(str(self.weights))]
-        states = [_state(source) for source in (self.source, *self.ood.values())]
+        weights = self.training_key if self.is_trained else [self.weights, self.state(str(self.weights))]
+        states = [self.state(source) for source in (self.source, *self.ood.values())]
         settings = self.scan_settings(probe)
         return _key("scan", self.model, weights, [self.id, *self.ood], states, settings)
 
@@ -103,7 +105,8 @@ def cells_of(declared: Declaration) -> list[Cell]:
     if not drafts:
         raise RequestError(f"study {declared.name}: [[exclude]] leaves no network")
     names = _names([levels for _, levels in drafts])
-    cells = [_cell(declared, *draft, name) for draft, name in zip(drafts, names, strict=True)]
+    state = cache(_state)
+    cells = [_cell(declared, *draft, name, state) for draft, name in zip(drafts, names, strict=True)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise RequestError(f"study {declared.name}: two networks are alike: {twice[0]}; give one of them")
     return cells
@@ -151,7 +154,13 @@ def _short(value: Any) -> str:
     return "".join(letter if letter.isalnum() or letter in "._+," else "_" for letter in text)
 
 
-def _cell(declared: Declaration, grid: Networks, levels: Mapping[str, Any], name: str) -> Cell:
+def _cell(
+    declared: Declaration,
+    grid: Networks,
+    levels: Mapping[str, Any],
+    name: str,
+    state: Callable[[str], list[str]],
+) -> Cell:
     own = levels["id"]
     weights = levels.get("weights")
     data = declared.data[own]
@@ -173,6 +182,7 @@ def _cell(declared: Declaration, grid: Networks, levels: Mapping[str, Any], name
         layers=grid.layers or declared.scan.layers,
         pool=grid.pool or declared.scan.pool,
         told=dict(data.variables) | dict(grid.variables),
+        state=state,
     )
 
 

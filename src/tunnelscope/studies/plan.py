@@ -29,7 +29,6 @@ class Share:
 
     cell: Cell
     size: NetworkSize
-    data: DataSize
     train_seconds: float
     scan_seconds: float
     memory: float
@@ -67,7 +66,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """What `tunnelscope study plan --json` prints; bytes and seconds."""
-        others = sum(len(share.cell.ood) for share in self.shares)
+        others, seconds = sum(len(share.cell.ood) for share in self.shares), self.seconds
         return {
             "study": self.name,
             "networks": len(self.shares),
@@ -76,7 +75,7 @@ class Plan:
                 len(share.size.layers) * (1 + len(share.cell.ood)) * len(share.cell.scan.probes)
                 for share in self.shares
             ),
-            "curves": sum(1 + len(share.cell.ood) for share in self.shares),
+            "curves": len(self.shares) + others,
             "values_per_metric": others,
             "units": {
                 kind: {
@@ -86,7 +85,7 @@ class Plan:
                 for kind in KINDS
             },
             "missing": list(self.missing),
-            "seconds": {name: self.seconds / count for name, count in self.workers.items()},
+            "seconds": {name: seconds / count for name, count in self.workers.items()},
             "workers": dict(self.workers),
             "memory": max((share.memory for share in self.shares), default=0.0),
             "disk": sum(share.disk for share in self.shares),
@@ -124,7 +123,7 @@ def make_plan(
         RequestError: networks that cannot be, all of them named.
     """
     cells = cells_of(declared)
-    data = _data_sizes(declared, cells)
+    data = data_sizes(declared, cells)
     sizes: dict[tuple[Any, ...], NetworkSize] = {}
     shares, impossible, rate = [], [], speed()
     for number, cell in enumerate(cells):
@@ -146,7 +145,7 @@ def make_plan(
     return Plan(declared.name, shares, units, done, missing_of(cells, data), workers)
 
 
-def _data_sizes(declared: Declaration, cells: Sequence[Cell]) -> dict[str, DataSize]:
+def data_sizes(declared: Declaration, cells: Sequence[Cell]) -> dict[str, DataSize]:
     """The size of every source that a cell reads."""
     told: dict[str, DataSize] = {}
     for cell in cells:
@@ -197,7 +196,6 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
     return Share(
         cell,
         built,
-        own,
         train_seconds=seen * built.seconds_trained + rows * built.seconds_read,
         scan_seconds=networks * (len(cell.scan.probes) * scanning + work / rate),
         memory=PROCESS + max(training, memory + NUMBERS * built.parameters),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,17 @@ def shared_data(
 
 def _mapped(split: Split, path: Path, announce: Callable[[], None]) -> Mapped | None:
     """A split's decoded copy, made where it is not there; None where there can be none."""
-    if not path.exists():
-        if not _can_be_kept(split):
-            return None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if not path.exists():
-                announce()
-                try:
-                    write_whole(path, lambda partial: _write(split, partial))
-                except _Uneven:
-                    return None
-    return Mapped(path)
+    if path.exists():
+        return Mapped(path)
+    if not _can_be_kept(split):
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"), suppress(_Uneven):
+        if not path.exists():
+            announce()
+            write_whole(path, lambda partial: _write(split, partial))
+        return Mapped(path)
+    return None
 
 
 class _Uneven(Exception):

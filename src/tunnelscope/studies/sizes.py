@@ -41,13 +41,11 @@ class NetworkSize:
 
     Attributes:
         layers: read point → width of its features.
-        flops: of one image.
         bytes_trained: of activations that one image holds in training.
     """
 
     layers: Mapping[str, int]
     parameters: int
-    flops: float
     bytes_trained: float
     seconds_trained: float
     seconds_read: float
@@ -101,7 +99,7 @@ def network_size(cell: Cell, data: DataSize) -> NetworkSize:
     batch = torch.randn(images, channels, *size)
     read, trained, held = _timed(built.module, batch)
     parameters = sum(one.numel() for one in built.module.parameters())
-    return NetworkSize(widths, parameters, flops, held / images, trained / images, read / images)
+    return NetworkSize(widths, parameters, held / images, trained / images, read / images)
 
 
 def check_possible(cell: Cell) -> None:

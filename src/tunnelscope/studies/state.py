@@ -9,6 +9,7 @@ Rollback journals, not write-ahead logs: those need memory that the machines of 
 import socket
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -224,7 +225,7 @@ class State:
             )
             return done.rowcount == 1
 
-    def finish(self, unit: Unit, owner: str, seconds: float) -> None:
+    def finish(self, unit: Unit, seconds: float) -> None:
         """Put a unit down as done; its result is there, whoever has it leased by now."""
         with self._open() as connection:
             connection.execute(
@@ -305,6 +306,11 @@ class State:
             self.seen[status.unit.key] = (status.owner, status.beat, now)
             return False
         return now - before[2] > lease
+
+
+def counts_of(statuses: Sequence[Status]) -> dict[str, int]:
+    """How many units are in which state."""
+    return dict(Counter(status.state for status in statuses))
 
 
 def is_over(statuses: Sequence[Status], only: frozenset[str] | None = None) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tunnelscope.checkpoints import SETTINGS, read_settings
 from tunnelscope.studies.networks import Cell
 
-RESULTS = "results"  # folder of a study that holds what was done, by key
+RESULTS, LOGS = "results", "logs"  # folders of a study: what was done, by key, and how it went
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Unit:
     needs: tuple[str, ...] = ()
     probe: str = ""
 
+    @property
+    def title(self) -> str:
+        """What is done, in words."""
+        return f"{self.kind} {self.probe}" if self.probe else self.kind
+
+    def log(self, study: Path) -> Path:
+        """Where the worker's lines on it lie."""
+        return study / LOGS / f"{self.kind}-{self.key}.log"
+
     def folder(self, study: Path) -> Path:
         """Where its result lies."""
         return study / RESULTS / f"{self.kind}-{self.key}"
@@ -37,7 +47,7 @@ class Unit:
         folder = self.folder(study)
         if self.kind == "scan":
             return (folder / "run.json").exists()
-        if not ((folder / SETTINGS).exists() and (folder / "model.safetensors").exists()):
+        if not ((folder / SETTINGS).exists() and (folder / WEIGHTS).exists()):
             return False
         told = read_settings(folder)
         return told is not None and "result" in told
@@ -50,6 +60,11 @@ def units_of(cells: Sequence[Cell]) -> list[Unit]:
         for unit in units_of_cell(cell):
             found.setdefault(unit.key, unit)
     return list(found.values())
+
+
+def training_of(cell: Cell) -> Unit:
+    """The training of a cell that is trained."""
+    return units_of_cell(cell)[0]
 
 
 def units_of_cell(cell: Cell) -> list[Unit]:

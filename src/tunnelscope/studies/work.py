@@ -5,8 +5,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from tunnelscope.studies.declaration import Declaration
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.shared import shared_data
 from tunnelscope.studies.state import State, is_over, this_owner
-from tunnelscope.studies.units import Unit, units_of_cell
+from tunnelscope.studies.units import WEIGHTS, Unit, training_of
 
 BEAT = 5.0  # seconds between signs of life
 IDLE = 0.2  # seconds between looks where nothing can be leased; grows to a second
 MOST_IDLE = 1.0
-LOGS = "logs"
 STOP = "stop"  # what is put down when nothing can go on: a full disk
+CACHE = "TUNNELSCOPE_CACHE"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -80,7 +80,7 @@ class Worker:
 
     def _do(self, unit: Unit) -> bool:
         started = time.monotonic()
-        log = _Log(self.folder / LOGS / f"{unit.kind}-{unit.key}.log", self.tell)
+        log = _Log(unit.log(self.folder))
         log(f"{unit.kind} {unit.network}{f', {unit.probe}' if unit.probe else ''}: begun by {self.owner}")
         try:
             with self._beating(unit):
@@ -99,7 +99,7 @@ class Worker:
             self.tell(f"{unit.network}: failed: {told}")
             return False
         seconds = time.monotonic() - started
-        self.state.finish(unit, self.owner, seconds)
+        self.state.finish(unit, seconds)
         log(f"done after {seconds:.1f} s")
         return True
 
@@ -134,7 +134,7 @@ class Worker:
             model, weights = self._trained(cell), None
         several = len(cell.scan.probes) > 1
         features = self.folder / "features" / (cell.training_key if cell.is_trained else unit.key)
-        with _cache_at(features if several else None):
+        with _cache_at(features) if several else nullcontext():
             scan(
                 model,
                 id=own,
@@ -151,13 +151,11 @@ class Worker:
         from tunnelscope.checkpoints import read_settings
         from tunnelscope.models import load_network
 
-        [training] = [unit for unit in units_of_cell(cell) if unit.kind == "train"]
-        folder = training.folder(self.folder)
+        folder = training_of(cell).folder(self.folder)
         told = read_settings(folder)
         assert told is not None
         settings = told["settings"]
-        weights = folder / "model.safetensors"
-        return load_network(settings["model"], weights=weights, classes=len(settings["classes"]))
+        return load_network(settings["model"], weights=folder / WEIGHTS, classes=len(settings["classes"]))
 
     def _data(self, source: str, name: str) -> Any:
         """A data set, loaded once in this worker."""
@@ -191,8 +189,8 @@ class Worker:
 class _Log:
     """A unit's log: lines with the time since it was begun."""
 
-    def __init__(self, path: Path, tell: Callable[[str], None]):
-        self.path, self.tell, self.started = path, tell, time.monotonic()
+    def __init__(self, path: Path):
+        self.path, self.started = path, time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, line: str) -> None:
@@ -205,27 +203,23 @@ def _is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
-        if isinstance(error, MachineError) and "disk is full" in str(error):
-            return True
+        if isinstance(error, MachineError) and any(os.strerror(code) in str(error) for code in FULL):
+            return True  # of a library that hands on the system's words alone
         error = error.__cause__
     return False
 
 
 @contextmanager
-def _cache_at(folder: Path | None) -> Iterator[None]:
+def _cache_at(folder: Path) -> Iterator[None]:
     """Let `ts.scan` keep features in a folder of the study."""
-    if folder is None:
-        yield
-        return
-    before: Mapping[str, str] = dict(os.environ)
-    os.environ["TUNNELSCOPE_CACHE"] = str(folder)
+    before = os.environ.get(CACHE)
+    os.environ[CACHE] = str(folder)
     try:
         yield
     finally:
-        if "TUNNELSCOPE_CACHE" in before:
-            os.environ["TUNNELSCOPE_CACHE"] = before["TUNNELSCOPE_CACHE"]
-        else:
-            del os.environ["TUNNELSCOPE_CACHE"]
+        os.environ.pop(CACHE)
+        if before is not None:
+            os.environ[CACHE] = before
 
 
 def main() -> None:

@@ -84,6 +84,11 @@ class Released:
         compared = [one for one in published.comparisons() for _ in self.given.targets]
         return list(zip(compared, published.published_pairs(self.given), strict=True))
 
+    @cached_property
+    def level_means(self) -> list[tuple[str, str, str, Mean, Mean]]:
+        """Means by level of each variable, as in Table 12."""
+        return published.published_means(self.given)
+
     def slopes(self, target: str) -> Slopes:
         """SHAP slopes on a target, as published."""
         return slopes_of(design_of(self.given), self.given.frame[target].to_numpy(float))
@@ -406,7 +411,7 @@ table5, table6, table7 = (network_means(target) for target in printed.TARGETS)
 
 def printed_means(found: Found, table: Released, variable: str | None = None) -> None:
     """Means by level, of one variable or of all: r in percent, ρ and A as the table rounds them."""
-    for name, level, target, mean, _ in published.published_means(table.given):
+    for name, level, target, mean, _ in table.level_means:
         text = printed_mean(name, level, target)
         if text is None or variable not in (None, name):
             continue
@@ -428,14 +433,14 @@ def table12(table: Released) -> Found:
     """Means by level of each variable."""
     found = Found(())
     printed_means(found, table)
-    for name, level, target, ours, theirs in published.published_means(table.given):
+    for name, level, target, ours, theirs in table.level_means:
         if target != "r":
             continue
         unit = UNITS[target]
         for mean, rule in ((theirs, "n degrees of freedom, as the paper's script has"), (ours, "n − 1")):
             told = Estimate(unit * mean.value, unit * mean.low, unit * mean.high)
             found.interval(f"95 % interval of mean r, {name} {level}, %", told, rule, NO_DIGITS)
-    names = dict.fromkeys(name for name, *_ in published.published_means(table.given))
+    names = dict.fromkeys(name for name, *_ in table.level_means)
     found.figures["table12"] = _joined([means_figure(table, name, printed.TARGETS) for name in names])
     return found
 
@@ -479,7 +484,7 @@ def printed_pairs(found: Found, table: Released, takes: Callable[[Comparison], b
 def means_figure(table: Released, variable: str, targets: Sequence[str]) -> Figure:
     """Means by level with Student's interval over rows, as the paper's Table 12 has them."""
     rows = []
-    for name, level, target, mean, _ in published.published_means(table.given):
+    for name, level, target, mean, _ in table.level_means:
         if name == variable and target in targets:
             unit = UNITS.get(target, 1)
             shown = Mean(unit * mean.value, unit * mean.low, unit * mean.high)
