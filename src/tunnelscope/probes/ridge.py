@@ -124,11 +124,12 @@ def predict_parts(
 
 
 def _solved(covariance: Tensor, cross: Tensor, penalty: float) -> Tensor:
-    if penalty < min(
-        PENALTIES
-    ):  # columns that repeat others would leave a matrix that rounds to a singular one
+    if penalty < min(PENALTIES):
+        # Columns that repeat others leave directions with no variance but that of rounding, and no weight.
         variances, directions = eigen(covariance)
-        return directions @ (directions.T @ cross / (variances.clamp_min(0)[:, None] + penalty))
+        rounding = len(variances) * torch.finfo(variances.dtype).eps * variances.max()
+        coordinates = directions.T @ cross / (variances.clamp_min(0)[:, None] + penalty)
+        return directions @ coordinates.masked_fill((variances <= rounding)[:, None], 0)
     covariance.diagonal().add_(penalty)
     return torch.linalg.solve(covariance, cross)
 
