@@ -1,10 +1,10 @@
 """Write the worked examples and what other pages show of real scans; no number is typed.
 
-    python docs/make_examples.py DATA_FOLDER runs/both runs/resnets/compare \
+    python docs/make_examples.py DATA_FOLDER runs/both runs/resnets/compare runs/effects \
         runs/demo runs/resnet56 runs/mobilenet runs/minilm
 
 DATA_FOLDER, as it stands in the commands, is written as `data`. The scans are made by the commands that
-the pages show, `runs/both` is their comparison; the demo is run anew into its folder, to be timed from
+the pages show, `runs/both` is their comparison, `runs/effects` what `effects` found in the four ResNets; the demo is run anew into its folder, to be timed from
 start to end on a machine that does nothing else.
 `tests/test_docs.py` checks that the pages are what this script writes.
 """
@@ -86,6 +86,16 @@ def keep_comparison(folder: Path) -> dict[str, Any]:
     comparison = json.loads((folder / "compare.json").read_text())
     table = comparison_table(comparison["runs"], comparison["sets"])
     return {"table": table, "verdict": comparison["verdict"]}
+
+
+def keep_effects(folder: Path) -> dict[str, Any]:
+    """What `tunnelscope effects` says of the two networks that are farthest apart in depth."""
+    found = json.loads((folder / "effects.json").read_text())
+    depths = [pair for pair in found["pairs"] if pair["variable"] == "Depth"]
+    ends = [level(int(number) for pair in depths for number in pair["levels"]) for level in (min, max)]
+    pairs = [pair for pair in depths if pair["levels"] == [str(end) for end in ends]]
+    corrected = [pair["p_corrected"] for pair in found["pairs"] if pair["p_corrected"] is not None]
+    return {"pairs": pairs, "least_p": min(corrected), "warnings": found["warnings"]}
 
 
 def time_demo(folder: Path) -> str:
@@ -240,20 +250,36 @@ def comparison(kept: dict[str, Any], name: str = "comparison") -> str:
     return f"```text\n{kept[name]['table']}\n```\n\n{quoted}"
 
 
-# Pages with a place for something written from runs.
-FILLED: dict[Path, Callable[[dict[str, Any]], str]] = {
-    DOCS.parent / "README.md": readme_rows,
-    DOCS / "tutorials" / "which-layer.md": which_layer,
-    DOCS / "tutorials" / "collapse.md": collapse,
-    DOCS / "tutorials" / "text-encoder.md": text_encoder,
-    DOCS / "tutorials" / "two-checkpoints.md": comparison,
-    DOCS / "tutorials" / "four-resnets.md": lambda kept: comparison(kept, "resnets"),
+def effect_of_depth(kept: dict[str, Any]) -> str:
+    """What the analysis of effects adds to the comparison of the four ResNets."""
+    rows = ["| | ResNet-20 | ResNet-56 | difference | p | p, corrected |", "|:--|--:|--:|--:|--:|--:|"]
+    for pair in kept["effects"]["pairs"]:
+        low, high = (mean["value"] for mean in pair["means"])
+        name = {"rho": "ρ"}.get(pair["target"], pair["target"])
+        rows.append(
+            f"| {name}, mean of {pair['n']} sets | {low:.3f} | {high:.3f} | {high - low:+.3f} | "
+            f"{pair['p']:.3g} | {pair['p_corrected']:.3g} |"
+        )
+    least = f"The smallest corrected p of all pairs is {kept['effects']['least_p']:.3g}. What is warned of:"
+    warnings = "\n".join(f"- {warning}" for warning in kept["effects"]["warnings"])
+    return "\n".join(rows) + f"\n\n{least}\n\n{warnings}"
+
+
+# Pages with a place for something written from runs, and the name of the place where a page has two.
+FILLED: dict[tuple[Path, str], Callable[[dict[str, Any]], str]] = {
+    (DOCS.parent / "README.md", ""): readme_rows,
+    (DOCS / "tutorials" / "which-layer.md", ""): which_layer,
+    (DOCS / "tutorials" / "collapse.md", ""): collapse,
+    (DOCS / "tutorials" / "text-encoder.md", ""): text_encoder,
+    (DOCS / "tutorials" / "two-checkpoints.md", ""): comparison,
+    (DOCS / "tutorials" / "four-resnets.md", ""): lambda kept: comparison(kept, "resnets"),
+    (DOCS / "tutorials" / "four-resnets.md", "effects"): effect_of_depth,
 }
 
 
-def filled(text: str, content: str) -> str:
+def filled(text: str, content: str, place: str = "") -> str:
     """A page with what stands in its place for something written replaced."""
-    start, end = "<!-- written by docs/make_examples.py -->", "<!-- end -->"
+    start, end = f"<!-- written by docs/make_examples.py{place and f': {place}'} -->", "<!-- end -->"
     pattern = f"{re.escape(start)}.*?{re.escape(end)}"
     return re.sub(pattern, lambda _: f"{start}\n\n{content}\n\n{end}", text, flags=re.DOTALL)
 
@@ -285,18 +311,19 @@ def write_pages() -> None:
     """Write every page from what is kept."""
     kept = json.loads(KEPT.read_text())
     (DOCS / "examples.md").write_text(page(kept["runs"]))
-    for path, write in FILLED.items():
-        path.write_text(filled(path.read_text(), write(kept)))
+    for (path, place), write in FILLED.items():
+        path.write_text(filled(path.read_text(), write(kept), place))
 
 
 if __name__ == "__main__":
     from tunnelscope.report import write_figures
 
-    data_folder, both, resnets, *folders = sys.argv[1:]
+    data_folder, both, resnets, effects, *folders = sys.argv[1:]
     kept = {
         "runs": [keep(Path(folder), data_folder) for folder in folders],
         "comparison": keep_comparison(Path(both)),
         "resnets": keep_comparison(Path(resnets)),
+        "effects": keep_effects(Path(effects)),
     }
     KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     for folder in map(Path, folders):

@@ -41,10 +41,10 @@ def test_pages_with_numbers_are_what_the_script_writes(examples):
     kept = json.loads(examples.KEPT.read_text())
     assert [run["name"] for run in kept["runs"]] == list(examples.TITLES)
     assert (ROOT / "docs" / "examples.md").read_text() == examples.page(kept["runs"])
-    for path, write in examples.FILLED.items():
+    for (path, place), write in examples.FILLED.items():
         text = path.read_text()
         assert write(kept) in text
-        assert examples.filled(text, write(kept)) == text
+        assert examples.filled(text, write(kept), place) == text
     assert kept["runs"][1]["command"] in (ROOT / "README.md").read_text()
 
 
