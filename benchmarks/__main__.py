@@ -21,6 +21,7 @@ GROUPS = (
     "recipes",
     "scan",
     "training",
+    "studies",
     "memory",
     "growth",
     "costs",

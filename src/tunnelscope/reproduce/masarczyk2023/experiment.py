@@ -81,6 +81,9 @@ class Experiment:
             "precision": "f32",
         }
         epochs = self.scale.epochs[kind] or PAPER_EPOCHS[kind]
+        if data == "cifar100" and family in self.scale.hundred:
+            width, more = self.scale.hundred[family]
+            longer *= more
         settings["epochs"] = max(1, round(epochs * min(longer, self.scale.most_longer)))
         if family == "vgg19" and not query and width is None and not arguments and data == "cifar10":
             every = 10 if self.scale.name == "paper" else 1  # of which fig5 and fig6 tell

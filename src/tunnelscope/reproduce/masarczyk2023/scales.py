@@ -15,6 +15,7 @@ class Scale:
         probe: in the place of an exact one.
         seeds: of the networks.
         width: of each family, times the paper's.
+        hundred: of a family on CIFAR-100, which it does not learn otherwise: width, and times the epochs.
         widths: of the width sweep, likewise.
         epochs: of each family, on all training images; None is the recipe's own number.
         mlp_recipe: of the MLP.
@@ -37,6 +38,7 @@ class Scale:
     probe: str
     seeds: tuple[int, ...]
     width: dict[str, float]
+    hundred: dict[str, tuple[float, float]]
     widths: tuple[float, ...]
     epochs: dict[str, int | None]
     mlp_recipe: str
@@ -60,6 +62,7 @@ PAPER = Scale(
     probe="exact",
     seeds=(0, 1, 2),
     width={"mlp": 1.0, "vgg19": 1.0, "resnet34": 1.0},
+    hundred={},
     widths=(0.25, 0.5, 1.0, 2.0),
     epochs={"mlp": None, "vgg": None, "resnet": None, "task": 160, "tuning": 50},
     mlp_recipe="masarczyk2023",
@@ -82,6 +85,7 @@ SMALL = Scale(
     probe="exact",
     seeds=(0, 1, 2),
     width={"mlp": 0.25, "vgg19": 0.125, "resnet34": 0.125},
+    hundred={"vgg19": (0.25, 2)},
     widths=(0.0625, 0.125, 0.25),
     epochs={"mlp": 20, "vgg": 20, "resnet": 10, "task": 20, "tuning": 4},
     mlp_recipe="one-cycle",
@@ -98,15 +102,17 @@ SMALL = Scale(
     most_longer=math.inf,
     resets=3,
     changed="networks an eighth as wide (MLPs a quarter) where the width is not what varies, 10 to 20 epochs "
-    "instead of 160 to 1,000 (as many steps where there are fewer images), 20,000 training images, the MLP "
-    "by a one-cycle recipe; probes and metrics on 4,000 images a split (2,000 of flattened maps and over "
-    "training), five draws of OOD classes (one for flattened maps)",
+    "instead of 160 to 1,000 (as many steps where there are fewer images), VGG-19 on CIFAR-100 a quarter as "
+    "wide for 40 epochs, 20,000 training images, the MLP by a one-cycle recipe; probes and metrics on 4,000 "
+    "images a split (2,000 of flattened maps and over training), five draws of OOD classes (one for flattened "
+    "maps)",
 )
 SMOKE = Scale(
     name="smoke",
     probe="ridge",
     seeds=(0,),
     width={"mlp": 0.0625, "vgg19": 0.0625, "resnet34": 0.0625},
+    hundred={},
     widths=(0.0625, 0.125),
     epochs={"mlp": 2, "vgg": 1, "resnet": 1, "task": 1, "tuning": 1},
     mlp_recipe="one-cycle",
