@@ -104,8 +104,8 @@ SMALL = Scale(
     changed="networks an eighth as wide (MLPs a quarter) where the width is not what varies, 10 to 20 epochs "
     "instead of 160 to 1,000 (as many steps where there are fewer images), VGG-19 on CIFAR-100 a quarter as "
     "wide for 40 epochs, 20,000 training images, the MLP by a one-cycle recipe; probes and metrics on 4,000 "
-    "images a split (2,000 of flattened maps and over training), five draws of OOD classes (one for flattened "
-    "maps)",
+    "images a split (2,000 of flattened maps and over training), five draws of OOD classes (one for flattened"
+    " maps)",
 )
 SMOKE = Scale(
     name="smoke",
