@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tunnelscope.errors import RequestError
 from tunnelscope.studies.declaration import SHIPPED, Declaration, read_declaration, shipped
 from tunnelscope.studies.networks import cells_of
+from tunnelscope.studies.plan import make_plan
 from tunnelscope.studies.units import units_of
 
 DATA = {"a": {"source": "data/a", "classes": 100}, "b": {"source": "data/b"}}
@@ -141,7 +142,7 @@ def test_a_file_over_another(tmp_path):
 
 
 def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
-    assert shipped() == ["harun2024-v1.toml", "harun2024.toml"]
+    assert shipped() == ["cifar10-mlps.toml", "harun2024-v1.toml", "harun2024.toml"]
     for name in shipped():
         cells_of(read_declaration(Path("studies") / name))
     path = tmp_path / "study.toml"
@@ -152,6 +153,13 @@ def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
     assert (again.code, "is there already" in again.err) == (2, True)
     other = tunnelscope("study", "init", tmp_path / "x.toml", "--from", "harun2023")
     assert "nearest: harun2024" in other.err
+
+
+def test_a_training_on_fewer_images_is_planned_to_take_less(write):
+    few = '[[networks]]\nmodel="zoo:mlp"\nid="low"\n[networks.training]\nmax_samples=[50, 100]\n'
+    told = make_plan(read_declaration(write(few)), None, {"here": 1}).as_dict()
+    less, more = (cell["train_seconds"] for cell in told["cells"])
+    assert more == pytest.approx(2 * less)
 
 
 @pytest.mark.slow

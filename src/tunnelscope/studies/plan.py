@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunnelscope.errors import RequestError
+from tunnelscope.linalg.threads import threads_for
 from tunnelscope.memory import size
 from tunnelscope.metrics.costs import metrics_work
 from tunnelscope.models.spec import parse_model
@@ -125,17 +126,19 @@ def make_plan(
     cells = cells_of(declared)
     data = data_sizes(declared, cells)
     sizes: dict[tuple[Any, ...], NetworkSize] = {}
-    shares, impossible, rate = [], [], speed()
-    for number, cell in enumerate(cells):
-        progress("sizing networks", number, len(cells))
-        own = data[cell.source]
-        look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
-        try:
-            if look not in sizes:
-                sizes[look] = network_size(cell, own)
-            shares.append(_share(cell, sizes[look], data, rate))
-        except RequestError as error:
-            impossible.append(f"{cell.name}: {str(error).removeprefix(f'{cell.name}: ')}")
+    shares, impossible = [], []
+    with threads_for(0):  # one, as a worker of several has it; two on a busy machine wait for each other
+        rate = speed()
+        for number, cell in enumerate(cells):
+            progress("sizing networks", number, len(cells))
+            own = data[cell.source]
+            look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
+            try:
+                if look not in sizes:
+                    sizes[look] = network_size(cell, own)
+                shares.append(_share(cell, sizes[look], data, rate))
+            except RequestError as error:
+                impossible.append(f"{cell.name}: {str(error).removeprefix(f'{cell.name}: ')}")
     progress("sizing networks", len(cells), len(cells))
     if impossible:
         more = f"; and {len(impossible) - 1} more networks" if len(impossible) > 1 else ""
@@ -172,6 +175,7 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
     batch, seen = 1, 0
     if cell.is_trained:
         settings = dict(cell.training)
+        rows = min(rows, settings.get("max_samples") or rows)
         name = parse_model(cell.model).name
         recipe = recipe_named(str(settings.pop("recipe", "masarczyk2023")), name, _changes(settings))
         batch, seen = recipe.batch, rows * recipe.epochs
