@@ -96,7 +96,12 @@ def plan(file: Path, out: Path | None, workers: int | None, as_json: bool) -> No
     help="Processes on this machine, this process, a Slurm array, or a Dask cluster.",
 )
 @click.option("--dask", metavar="ADDRESS", help="Of the scheduler, with --executor dask.")
-@click.option("--only", metavar="PATTERN", help="Networks whose names match, such as '*depth=8*'.")
+@click.option(
+    "--only",
+    metavar="PATTERN",
+    multiple=True,
+    help="Networks whose names match, such as '*depth=8*'; repeat.",
+)
 @click.option("--force", is_flag=True, help="Do them anew even if they are done.")
 @click.option("--edited", is_flag=True, help="The file was edited since: keep what still holds.")
 @options.together(options.threads, options.as_json, options.debug)
@@ -106,7 +111,7 @@ def run(
     workers: int | None,
     executor: str,
     dask: str | None,
-    only: str | None,
+    only: tuple[str, ...],
     force: bool,
     edited: bool,
     threads: int | None,
@@ -127,7 +132,7 @@ def run(
             workers=workers,
             threads=threads,
             dask=dask,
-            only=only,
+            only=only or None,
             force=force,
             edited=edited,
             progress=progress,

@@ -49,14 +49,14 @@ class Outcome:
 
 
 def run_study(
-    file: str | Path,
+    study: str | Path | Declaration,
     *,
     out: str | Path | None = None,
     executor: str = "local",
     workers: int | None = None,
     threads: int | None = None,
     dask: str | None = None,
-    only: str | None = None,
+    only: str | Sequence[str] | None = None,
     force: bool = False,
     edited: bool = False,
     progress: Progress | None = None,
@@ -65,13 +65,13 @@ def run_study(
     """Run a study, or go on with it: train and scan every network that is not done, then gather the table.
 
     Args:
-        file: of the study.
+        study: its file, or what `tunnelscope.studies.declaration` makes of one.
         out: its folder, which all workers must see; `runs/NAME` by default.
         executor: "local" (processes here), "here" (this process), "slurm" or "dask".
         workers: how many; by default one a GPU, or a core.
         threads: of each local worker; the cores are shared out by default.
         dask: address of a scheduler.
-        only: networks to do, by a pattern of their names (`*depth=8*`); the others stay as they are.
+        only: networks to do, by patterns of their names (`*depth=8*`); the others stay as they are.
         force: do them anew even if they are done.
         edited: go on in a folder whose study file has been edited since; results that still hold are kept.
         progress: called with (stage, done, total).
@@ -82,7 +82,7 @@ def run_study(
         MachineError: a full disk, or a scheduler that went away; the same call goes on.
     """
     say = announce or (lambda line: None)
-    declared = read_declaration(file)
+    declared = study if isinstance(study, Declaration) else read_declaration(study)
     folder = Path(out or Path("runs") / declared.name).resolve()
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
@@ -91,7 +91,8 @@ def run_study(
     check_writable(folder)
     state = State(folder)
     units = units_of(cells)
-    claim(state, declared, Path(file), units, edited, say)
+    file = declared.name if isinstance(study, Declaration) else str(Path(study).resolve())
+    claim(state, declared, file, units, edited, say)
     chosen = chosen_units(cells, only)
     if force:
         redo(state, folder, [unit for unit in units if chosen is None or unit.key in chosen])
@@ -129,7 +130,7 @@ def check_cells(declared: Declaration, cells: Sequence[Cell]) -> None:
 def claim(
     state: State,
     declared: Declaration,
-    file: Path,
+    file: str,
     units: Sequence[Unit],
     edited: bool,
     say: Callable[[str], None],
@@ -141,7 +142,7 @@ def claim(
     """
     about = {
         "study": declared.name,
-        "file": str(file.resolve()),
+        "file": file,
         "declaration": declared.model_dump_json(),
         "directory": os.getcwd(),
     }
@@ -178,16 +179,18 @@ def changes(before: Declaration, now: Declaration, known: set[str], units: Seque
     )
 
 
-def chosen_units(cells: Sequence[Cell], only: str | None) -> frozenset[str] | None:
+def chosen_units(cells: Sequence[Cell], only: str | Sequence[str] | None) -> frozenset[str] | None:
     """Keys of the units of networks whose names match; None: all. Raises RequestError: none does."""
     if only is None:
         return None
-    matching = [cell for cell in cells if fnmatch(cell.name, only) or cell.name == only]
-    if not matching:
-        raise unknown_name(
-            "network of the study", only, [cell.name for cell in cells], "Patterns such as '*seed=0' do."
-        )
-    return frozenset(unit.key for cell in matching for unit in units_of_cell(cell))
+    chosen: set[str] = set()
+    for asked in [only] if isinstance(only, str) else only:
+        matching = [cell for cell in cells if fnmatch(cell.name, asked) or cell.name == asked]
+        if not matching:
+            names = [cell.name for cell in cells]
+            raise unknown_name("network of the study", asked, names, "Patterns such as '*seed=0' do.")
+        chosen |= {unit.key for cell in matching for unit in units_of_cell(cell)}
+    return frozenset(chosen)
 
 
 def redo(state: State, folder: Path, units: Sequence[Unit]) -> None:
