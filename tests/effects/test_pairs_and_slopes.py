@@ -167,6 +167,14 @@ def test_warnings() -> None:
     assert warnings_of(plain, slopes.design_of(plain)) == []
 
 
+def test_networks_alike_are_warned_of_unless_all_have_as_many_replicates() -> None:
+    replicates = planted(32)
+    assert warnings_of(replicates, slopes.design_of(replicates)) == []
+    uneven = replicates.of([f"n{place}" for place in range(19)])
+    told = warnings_of(uneven, slopes.design_of(uneven))
+    assert told == ["no variable tells these networks apart: n0 = n16; n1 = n17; n2 = n18"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

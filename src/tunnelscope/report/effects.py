@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
+import numpy as np
 
 from tunnelscope.report.figures import Figure
 from tunnelscope.report.page import render_template
@@ -192,6 +193,12 @@ def dependence(shap: pd.DataFrame) -> Any:
     return chart.properties(width="container", height=HEIGHT).add_params(target, variable)
 
 
+def in_order(level: Any) -> tuple[int, Any]:
+    """Numbers by size before words by letter."""
+    is_number = isinstance(level, (int, float, np.number))
+    return (0, float(level)) if is_number else (1, str(level))
+
+
 def boxes(told: dict[str, Any], values: pd.DataFrame) -> Any:
     """Observations by level of one variable."""
     import pandas as pd
@@ -202,7 +209,6 @@ def boxes(told: dict[str, Any], values: pd.DataFrame) -> Any:
                 "target": TITLES[target],
                 "variable": name,
                 "level": values[name].astype(str),
-                "order": values[name].rank(method="dense"),
                 "value": values[target],
             }
         )
@@ -211,13 +217,15 @@ def boxes(told: dict[str, Any], values: pd.DataFrame) -> Any:
         for name in told["variables"]
     ]
     tidy = pd.concat(parts, ignore_index=True)
+    levels = {level for name in told["variables"] for level in values[name].unique()}
+    order = [str(level) for level in sorted(levels, key=in_order)]  # a box has no field to sort by
     target, variable = menu(tidy, "target", "Target"), menu(tidy, "variable", "Variable")
     drawn: Any = (
         alt.Chart()
         .transform_filter(f"datum.target == {target.name} && datum.variable == {variable.name}")
         .mark_boxplot(extent="min-max", size=24)
         .encode(
-            x=alt.X("level:N", sort=alt.EncodingSortField("order"), title="level"),
+            x=alt.X("level:N", sort=order, title="level"),
             y=alt.Y("value:Q", title="value"),
         )
     )

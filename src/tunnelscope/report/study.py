@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 
 from tunnelscope import __version__
-from tunnelscope.report.effects import HEIGHT, boxes, menu
+from tunnelscope.report.effects import HEIGHT, boxes, in_order, menu
 from tunnelscope.report.figures import Figure
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
@@ -89,7 +89,7 @@ def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
     levels = {name: told[name].to_dict() for name in names} | {"network": {run: run for run in told.index}}
     parts = []
     for variable in ["network", *names]:
-        order = sorted(set(levels[variable].values()), key=_in_order)
+        order = sorted(set(levels[variable].values()), key=in_order)
         if len(order) > MOST_LEVELS:
             continue
         for dataset in dict.fromkeys(dataset for _, dataset in curves):
@@ -132,12 +132,6 @@ def band_of(curves: list[Any]) -> dict[str, Any]:
         "low": stack.min(axis=0),
         "high": stack.max(axis=0),
     }
-
-
-def _in_order(level: Any) -> tuple[int, Any]:
-    """Numbers by size before words by letter."""
-    is_number = isinstance(level, (int, float, np.number))
-    return (0, float(level)) if is_number else (1, str(level))
 
 
 def curve_chart(curves: pd.DataFrame) -> Any:

@@ -11,6 +11,7 @@ from tunnelscope.variables.observations import Observations
 from tunnelscope.variables.slopes import Design, varying
 
 COLLINEAR = 0.8  # rank correlation from which two variables are said not to be told apart
+MOST_NAMED = 4  # groups of twins
 
 
 def warnings_of(given: Observations, design: Design) -> list[str]:
@@ -58,10 +59,12 @@ def disguised(given: Observations) -> Iterator[str]:
 
 
 def alike(given: Observations) -> Iterator[str]:
-    """Networks that no variable tells apart."""
+    """Networks that no variable tells apart; where each has as many twins they are replicates, and meant."""
     networks = given.frame.drop_duplicates("network")
-    twins = networks[networks.duplicated(list(given.variables), keep=False)]
-    if len(twins):
-        groups = twins.groupby(list(given.variables), sort=False)["network"].apply(list)
-        told = "; ".join(" = ".join(names) for names in groups)
-        yield f"no variable tells these networks apart: {told}"
+    groups = networks.groupby(list(given.variables), sort=False)["network"].apply(list)
+    if groups.map(len).nunique() == 1:
+        return
+    if len(twins := groups[groups.map(len) > 1]):
+        told = [" = ".join(names) for names in twins]
+        more = f"; and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+        yield f"no variable tells these networks apart: {'; '.join(told[:MOST_NAMED])}{more}"
