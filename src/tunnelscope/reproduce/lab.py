@@ -22,18 +22,10 @@ from tunnelscope.over_training import OverTraining, load_over_training, scan_che
 from tunnelscope.recording import StageProgress
 from tunnelscope.results import Scan, load
 from tunnelscope.scanning import scan
-from tunnelscope.store import code_of, key_of
+from tunnelscope.store import MODEL_CODE, SCAN_CODE, code_of, key_of
 from tunnelscope.surgery.reset import reset
 from tunnelscope.training.run import train, train_tasks
 
-# Code that decides what is trained, and what a scan finds; with other code it is done again.
-MODEL_CODE = ("models", "training", "data", "randomness", "pixels")
-SCAN_CODE = (
-    *("linalg", "probes", "metrics", "data", "models", "tunnel", "features", "forward", "folding"),
-    *("precision", "recording", "layers", "blocks", "trace", "dataflow", "examining", "keeping", "outcome"),
-    *("findings", "scanning", "summary", "rows", "other_data", "pixels", "randomness", "groups", "tasks"),
-    "surgery",
-)
 KEY_LENGTH = 24
 NOT_HERE = {
     "cifar10": "the hub has it as uoft-cs/cifar10",

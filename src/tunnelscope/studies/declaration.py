@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -11,7 +11,12 @@ from tunnelscope.protocol_names import short_names
 
 Scalar = bool | int | float | str
 SHIPPED = Path(__file__).parent / "shipped"
-Levels = Scalar | list[Scalar]  # one level of a factor, or several
+Levels = Scalar | Annotated[list[Scalar], Field(min_length=1)]  # one level of a factor, or several
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Counts = Count | Annotated[list[Count], Field(min_length=1)]
+Seeds = Seed | Annotated[list[Seed], Field(min_length=1)]
+Names = str | Annotated[list[str], Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -77,14 +82,14 @@ class Networks(_Strict):
         ood, layers, pool: instead of the study's.
     """
 
-    model: str | list[str]
-    id: str | list[str]
+    model: Names
+    id: Names
     arguments: dict[str, Levels] = {}
-    weights: Levels | None = None
-    classes: Levels | None = None
-    per_class: Levels | None = None
-    resolution: Levels | None = None
-    seed: Levels = 0
+    weights: Names | None = None
+    classes: Counts | None = None
+    per_class: Counts | None = None
+    resolution: Counts | None = None
+    seed: Seeds = 0
     training: dict[str, Levels] = {}
     variables: dict[str, Scalar] = {}
     ood: list[str] | None = None
@@ -95,14 +100,14 @@ class Networks(_Strict):
 class Exclusion(_Strict):
     """Networks to leave out: those that have all of these levels (one of them, where a list is given)."""
 
-    model: Levels | None = None
-    id: Levels | None = None
+    model: Names | None = None
+    id: Names | None = None
     arguments: dict[str, Levels] = {}
-    weights: Levels | None = None
-    classes: Levels | None = None
-    per_class: Levels | None = None
-    resolution: Levels | None = None
-    seed: Levels | None = None
+    weights: Names | None = None
+    classes: Counts | None = None
+    per_class: Counts | None = None
+    resolution: Counts | None = None
+    seed: Seeds | None = None
     training: dict[str, Levels] = {}
 
 
@@ -166,7 +171,8 @@ def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return told
     if not isinstance(base, str):
         raise RequestError(f"{path}: extends takes the name of a file, got {base!r}")
-    return _merged(_tables(path.parent / base, (*above, path)), told)
+    beside = path.parent / base
+    return _merged(_tables(beside if beside.exists() else Path(base), (*above, path)), told)
 
 
 def _merged(base: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tunnelscope.studies.declaration import Declaration, read_declaration
 from tunnelscope.studies.executors import Dask, Executor, Here, Local, SlurmArray, cores, gpus
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.plan import data_sizes, missing_of
-from tunnelscope.studies.sizes import check_possible
+from tunnelscope.studies.sizes import check_possible, recorder_of
 from tunnelscope.studies.state import DONE, FAILED, RUNNING, State, Status, counts_of, is_over
 from tunnelscope.studies.units import LOGS, Unit, units_of, units_of_cell
 from tunnelscope.studies.work import STOP
@@ -32,15 +32,19 @@ class Outcome:
     Attributes:
         folder: of the study.
         statuses: of all its units.
+        chosen: keys of the units that were asked for.
+        damaged: results that cannot be read, and are made anew by the next run.
     """
 
     folder: Path
     statuses: Sequence[Status]
+    chosen: frozenset[str]
+    damaged: Sequence[str]
 
     @property
     def failed(self) -> list[Status]:
-        """Units that failed."""
-        return [status for status in self.statuses if status.state == FAILED]
+        """Units that were asked for and failed."""
+        return [one for one in self.statuses if one.state == FAILED and one.unit.key in self.chosen]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -81,50 +85,85 @@ def run_study(
         RequestError: a file that is wrong, data that is not there, a folder of another study.
         MachineError: a full disk, or a scheduler that went away; the same call goes on.
     """
-    say = announce or (lambda line: None)
+    say, show = announce or (lambda line: None), progress or (lambda stage, done, total: None)
     declared = study if isinstance(study, Declaration) else read_declaration(study)
     folder = Path(out or Path("runs") / declared.name).resolve()
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
+    check_options(executor, workers, threads, dask)
     cells = cells_of(declared)
-    check_cells(declared, cells)
+    chosen = chosen_units(cells, only)
+    check_cells(declared, cells, show)
     check_writable(folder)
-    state = State(folder)
     units = units_of(cells)
+    asked = [unit for unit in units if unit.key in chosen]
+    left = [unit for unit in asked if force or not unit.is_done(folder)]
+    count = workers or default_workers(executor, len(left))
+    started = make_executor(executor, count, declared, threads, dask, len(left))
+    state = State(folder)
     file = declared.name if isinstance(study, Declaration) else str(Path(study).resolve())
     claim(state, declared, file, units, edited, say)
-    chosen = chosen_units(cells, only)
-    if force:
-        redo(state, folder, [unit for unit in units if chosen is None or unit.key in chosen])
-    done = frozenset(unit.key for unit in units if unit.is_done(folder))
-    state.declare(units, done)
-    state.put(STOP, "")
     state.reclaim(counts=False)
-    failed = [status.unit.key for status in state.statuses() if status.state == FAILED]
+    if force:
+        redo(state, folder, asked)
+    declare(state, folder, units, cells, chosen, say)
+    if left:
+        say(f"{len(left)} trainings and scans on {count} worker{'s' if count > 1 else ''} ({executor})")
+        watch_over(state, started, folder, None if only is None else chosen, show, say)
+    told = collect(folder)
+    return Outcome(folder, state.statuses(), chosen, tuple(told["damaged"]))
+
+
+def declare(
+    state: State,
+    folder: Path,
+    units: Sequence[Unit],
+    cells: Sequence[Cell],
+    chosen: frozenset[str],
+    say: Callable[[str], None],
+) -> None:
+    """Put down the study's units and which of them are done; let those that failed be tried again."""
+    done = frozenset(unit.key for unit in units if unit.is_done(folder))
+    state.declare(units, done, cells)
+    state.put(STOP, "")
+    if done:
+        say(f"{len(done)} of {len(units)} trainings and scans are done already")
+    failed = [
+        status.unit.key for status in state.statuses() if status.state == FAILED and status.unit.key in chosen
+    ]
     if failed:
         say(f"{len(failed)} units that failed before are tried again")
         state.again(failed)
-    left = [unit for unit in units if unit.key not in done and (chosen is None or unit.key in chosen)]
-    if done:
-        say(f"{len(done)} of {len(units)} trainings and scans are done already")
-    if left:
-        count = workers or default_workers(executor, len(left))
-        started = make_executor(executor, count, declared, threads, dask)
-        say(f"{len(left)} trainings and scans on {count} worker{'s' if count > 1 else ''} ({executor})")
-        watch_over(state, started, folder, chosen, progress or (lambda stage, done, total: None), say)
-    collect(folder)
-    return Outcome(folder, state.statuses())
 
 
-def check_cells(declared: Declaration, cells: Sequence[Cell]) -> None:
-    """Refuse networks that cannot be and data that is not there. Raises RequestError."""
-    for cell in cells:
-        check_possible(cell)
-    if missing := missing_of(cells, data_sizes(declared, cells)):
+def check_options(executor: str, workers: int | None, threads: int | None, dask: str | None) -> None:
+    """Refuse what an executor would not heed. Raises RequestError."""
+    told = {"workers": workers, "threads": threads, "dask": dask}
+    unheeded = {"here": ("workers", "threads", "dask"), "local": ("dask",)}.get(executor, ("threads",))
+    unheeded += ("dask",) if executor == "slurm" else ()
+    for name in unheeded:
+        if told[name] is not None:
+            raise RequestError(f"--{name} says nothing to the executor {executor}; leave it out")
+
+
+def check_cells(declared: Declaration, cells: Sequence[Cell], progress: Progress) -> None:
+    """Refuse data that is not there and networks that cannot be. Raises RequestError."""
+    data = data_sizes(declared, cells)
+    if missing := missing_of(cells, data):
         raise RequestError(
             f"study {declared.name} needs what is not there: {', '.join(missing)}; put it there, or name "
             "another place in [data.NAME] source"
         )
+    built = set()
+    for number, cell in enumerate(cells):
+        progress("checking networks", number, len(cells))
+        own = data[cell.source]
+        look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
+        check_possible(cell)
+        if look not in built:
+            recorder_of(cell, own)
+            built.add(look)
+    progress("checking networks", len(cells), len(cells))
 
 
 def claim(
@@ -155,14 +194,17 @@ def claim(
             f"{state.folder} holds the study {told['study']!r}, this is {declared.name!r}; name another --out"
         )
     before = Declaration.model_validate_json(told["declaration"])
+    known = {status.unit.key for status in state.statuses()}
     if before != declared:
-        change = changes(before, declared, {status.unit.key for status in state.statuses()}, units)
+        change = changes(before, declared, known, units)
         if not edited:
             raise RequestError(
                 f"{file} was edited since {state.folder} was begun: {change}; go on with --edited, or name "
                 "another --out"
             )
         say(f"edited: {change}")
+    elif stale := len(known - {unit.key for unit in units}):
+        say(f"data, network files or this package changed since: {stale} trainings and scans are made anew")
     elif any(told[name] != about[name] for name in ("directory", "file")):
         say("going on from another place")
     state.create(about)
@@ -179,10 +221,10 @@ def changes(before: Declaration, now: Declaration, known: set[str], units: Seque
     )
 
 
-def chosen_units(cells: Sequence[Cell], only: str | Sequence[str] | None) -> frozenset[str] | None:
-    """Keys of the units of networks whose names match; None: all. Raises RequestError: none does."""
+def chosen_units(cells: Sequence[Cell], only: str | Sequence[str] | None) -> frozenset[str]:
+    """Keys of the units of networks whose names match; None: of all. Raises RequestError: none does."""
     if only is None:
-        return None
+        return frozenset(unit.key for unit in units_of(cells))
     chosen: set[str] = set()
     for asked in [only] if isinstance(only, str) else only:
         matching = [cell for cell in cells if fnmatch(cell.name, asked) or cell.name == asked]
@@ -194,9 +236,17 @@ def chosen_units(cells: Sequence[Cell], only: str | Sequence[str] | None) -> fro
 
 
 def redo(state: State, folder: Path, units: Sequence[Unit]) -> None:
-    """Remove results, so that they are made again."""
+    """Remove results, so that they are made again. Raises RequestError: somebody is at one of them."""
+    keys = {unit.key for unit in units}
+    for status in state.statuses():
+        if status.state == RUNNING and status.unit.key in keys:
+            raise RequestError(
+                f"--force: {status.unit.network} is being worked on by {status.owner}; let that run end first"
+            )
     for unit in units:
-        shutil.rmtree(unit.folder(folder), ignore_errors=True)
+        unit.unmark(folder)
+        if unit.folder(folder).exists():
+            shutil.rmtree(unit.folder(folder))
     state.again([unit.key for unit in units])
 
 
@@ -210,9 +260,9 @@ def default_workers(executor: str, left: int) -> int:
 
 
 def make_executor(
-    name: str, workers: int, declared: Declaration, threads: int | None, dask: str | None
+    name: str, workers: int, declared: Declaration, threads: int | None, dask: str | None, units: int
 ) -> Executor:
-    """The executor of a name. Raises RequestError: Dask without an address."""
+    """The executor of a name, for so many units. Raises RequestError: Dask without an address."""
     if name == "here":
         return Here()
     if name == "slurm":
@@ -221,7 +271,7 @@ def make_executor(
         if not dask:
             raise RequestError("the executor dask needs the scheduler's address: --dask tcp://HOST:8786")
         return Dask(workers, dask)
-    return Local(workers, threads)
+    return Local(workers, threads, units)
 
 
 def watch_over(

@@ -15,11 +15,12 @@ from typing import Any
 
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.studies.declaration import Slurm
+from tunnelscope.studies.state import MOST_DEATHS
 from tunnelscope.studies.units import LOGS
 from tunnelscope.studies.work import Worker
 
 PATIENCE = 10.0  # seconds that a worker is given to end
-RESTARTS = 50  # of local workers that died, in all
+RESTARTS = 50  # of local workers that died over no unit; each unit may kill a few more
 
 
 class Executor(ABC):
@@ -61,10 +62,10 @@ class Local(Executor):
     The cores are shared out between them, so that no two threads want one core.
     """
 
-    def __init__(self, workers: int, threads: int | None = None):
+    def __init__(self, workers: int, threads: int | None = None, units: int = 0):
         self.workers, self.threads = workers, threads or max(1, cores() // workers)
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * workers
-        self.folder, self.only, self.restarts = Path(), frozenset[str](), RESTARTS
+        self.folder, self.only, self.restarts = Path(), frozenset[str](), RESTARTS + MOST_DEATHS * units
 
     def submit(self, folder: Path, only: frozenset[str] | None) -> None:
         self.folder, self.only = folder, only or frozenset()

@@ -1,7 +1,12 @@
 """Workers as other schedulers start them; what is pickled is a path and a few numbers."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from tunnelscope.errors import MachineError
 
 
 class Job:
@@ -33,8 +38,17 @@ class Job:
         return DelayedSubmission(self, number)
 
 
-def work_in_dask(folder: str, only: list[str], number: int) -> int:
-    """One worker as a task of Dask; `number` tells the tasks apart."""
-    from tunnelscope.studies.work import Worker
+def work_in_dask(folder: str, only: list[str], number: int) -> None:
+    """One worker as a task of Dask, in a process of its own: tasks may share theirs, folder and environment.
 
-    return Worker(Path(folder), only=frozenset(only) or None, threads=1).run()
+    Args:
+        number: tells the tasks apart.
+
+    Raises:
+        MachineError: the worker ended before the study did.
+    """
+    command = [sys.executable, "-m", "tunnelscope.studies.work", folder, str(os.getpid()), "1", *only]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise MachineError(f"worker {number} ended: {last[0]}")

@@ -3,26 +3,29 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import BaseModel, ConfigDict
+
 from tunnelscope import __version__
 from tunnelscope.data.stamp import stamp_of
 from tunnelscope.errors import RequestError
-from tunnelscope.store import key_of
+from tunnelscope.store import MODEL_CODE, SCAN_CODE, code_of, key_of
 from tunnelscope.studies.declaration import Data, Declaration, Exclusion, Networks, Scanning, as_list
 
 KEY_LENGTH = 24
 FACTORS = ("model", "id", "weights", "classes", "per_class", "resolution", "seed")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One network of a study, trained or given, and how it is scanned.
+class Cell(BaseModel):
+    """One network of a study, trained or given, how it is scanned, and what its results are called.
+
+    The keys hold the state of the data's and models' files as it was when the study was last run: workers
+    and `collect` take them from the study's folder, so that they agree wherever and whenever they look.
 
     Attributes:
         name: its row in every table.
@@ -34,22 +37,26 @@ class Cell:
         training: settings of `ts.train`.
         scan: settings of all its scans; `probes` are the protocols.
         told: variables that the file tells.
-        state: a source and the state of its files, looked at once for all cells of a study.
+        training_key: what the trained weights follow from: the same key, the same training.
+        scan_keys: probe → what a scan follows from.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     name: str
-    levels: Mapping[str, Any]
+    levels: dict[str, Any]
     model: str
     id: str
     source: str
-    ood: Mapping[str, str]
+    ood: dict[str, str]
     weights: str | None
-    training: Mapping[str, Any]
+    training: dict[str, Any]
     scan: Scanning
     layers: str
     pool: str
-    told: Mapping[str, Any]
-    state: Callable[[str], list[str]] = field(repr=False, compare=False)
+    told: dict[str, Any]
+    training_key: str = ""
+    scan_keys: dict[str, str] = {}
 
     @property
     def is_trained(self) -> bool:
@@ -61,22 +68,37 @@ class Cell:
         """Of the training."""
         return int(self.levels["seed"])
 
-    @cached_property
-    def training_key(self) -> str:
-        """What the trained weights follow from: the same key, the same training."""
-        return _key("training", self.model, self.state(self.source), dict(self.training), self.seed)
-
-    def scan_key(self, probe: str) -> str:
-        """What a scan follows from."""
-        weights = self.training_key if self.is_trained else [self.weights, self.state(str(self.weights))]
-        states = [self.state(source) for source in (self.source, *self.ood.values())]
-        settings = self.scan_settings(probe)
-        return _key("scan", self.model, weights, [self.id, *self.ood], states, settings)
-
     def scan_settings(self, probe: str) -> dict[str, Any]:
         """Settings of `ts.scan`."""
         told = self.scan.model_dump(exclude={"ood", "probes", "layers", "pool"})
         return told | {"probe": probe, "layers": self.layers, "pool": self.pool}
+
+    def with_keys(self, state: Callable[[str], list[str]]) -> "Cell":
+        """The cell with the keys of its results.
+
+        Args:
+            state: a source and the state of its files, looked at once for all cells of a study.
+        """
+        start = self.training.get("weights")
+        model = [self.model, *map(state, _files_of(self.model))]
+        trained = _key(
+            *("training", model, state(self.source), self.training, self.seed),
+            *(state(str(start)) if start else "", code_of(*MODEL_CODE)),
+        )
+        weights = trained if self.is_trained else [self.weights, state(str(self.weights))]
+        states = [state(source) for source in (self.source, *self.ood.values())]
+        read = ("scan", model, weights, [self.id, *self.ood], states)
+        scans = {
+            probe: _key(*read, self.scan_settings(probe), code_of(*SCAN_CODE)) for probe in self.scan.probes
+        }
+        keys = {"training_key": trained if self.is_trained else "", "scan_keys": scans}
+        return self.model_copy(update=keys)
+
+
+def _files_of(model: str) -> list[str]:
+    """Where a network's own file or folder lies, of one that is no library's: `net.py:make`."""
+    location = model.partition("?")[0]
+    return [place for place in (location, location.rpartition(":")[0]) if place and Path(place).exists()]
 
 
 def _key(*parts: Any) -> str:
@@ -96,20 +118,27 @@ def cells_of(declared: Declaration) -> list[Cell]:
     Raises:
         RequestError: all are left out, or two are the same.
     """
+    every = [(grid, levels) for grid in declared.networks for levels in _combinations(grid)]
+    for place, one in enumerate(declared.exclude):
+        if not any(_matches(one, levels) for _, levels in every):
+            raise RequestError(
+                f"study {declared.name}: exclude[{place}] matches no network; it takes levels that networks "
+                "of the grids have, as they stand there"
+            )
     drafts = [
-        (grid, levels)
-        for grid in declared.networks
-        for levels in _combinations(grid)
-        if not any(_matches(one, levels) for one in declared.exclude)
+        (grid, levels) for grid, levels in every if not any(_matches(one, levels) for one in declared.exclude)
     ]
     if not drafts:
         raise RequestError(f"study {declared.name}: [[exclude]] leaves no network")
     names = _names([levels for _, levels in drafts])
     state = cache(_state)
-    cells = [_cell(declared, *draft, name, state) for draft, name in zip(drafts, names, strict=True)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise RequestError(f"study {declared.name}: two networks are alike: {twice[0]}; give one of them")
-    return cells
+        raise RequestError(
+            f"study {declared.name}: two networks are called {twice[0]}; give one of them, or let their "
+            "files have names of their own"
+        )
+    cells = [_cell(declared, *draft, name) for draft, name in zip(drafts, names, strict=True)]
+    return [cell.with_keys(state) for cell in cells]
 
 
 def _combinations(grid: Networks) -> Iterator[dict[str, Any]]:
@@ -154,20 +183,16 @@ def _short(value: Any) -> str:
     return "".join(letter if letter.isalnum() or letter in "._+," else "_" for letter in text)
 
 
-def _cell(
-    declared: Declaration,
-    grid: Networks,
-    levels: Mapping[str, Any],
-    name: str,
-    state: Callable[[str], list[str]],
-) -> Cell:
+def _cell(declared: Declaration, grid: Networks, levels: dict[str, Any], name: str) -> Cell:
     own = levels["id"]
     weights = levels.get("weights")
     data = declared.data[own]
     arguments = _under("arguments", levels)
     if (side := levels.get("resolution")) is not None:
         arguments["size"] = side
-    training = {} if weights is not None else dict(declared.training) | _under("training", levels)
+    training = {}
+    if weights is None:  # one number format everywhere, whatever the machine is quick at
+        training = {"precision": "f32"} | declared.training | _under("training", levels)
     others = declared.scan.ood if grid.ood is None else grid.ood
     return Cell(
         name=name,
@@ -182,7 +207,6 @@ def _cell(
         layers=grid.layers or declared.scan.layers,
         pool=grid.pool or declared.scan.pool,
         told=dict(data.variables) | dict(grid.variables),
-        state=state,
     )
 
 

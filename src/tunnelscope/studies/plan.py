@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from tunnelscope.planning import probing_bytes, speed
 from tunnelscope.probes.costs import fit_work
 from tunnelscope.studies.declaration import Declaration
 from tunnelscope.studies.networks import Cell, cells_of
-from tunnelscope.studies.sizes import DataSize, NetworkSize, data_size, network_size
+from tunnelscope.studies.sizes import (
+    DEFAULT_RECIPE,
+    OF_TRAINING,
+    DataSize,
+    NetworkSize,
+    data_size,
+    network_size,
+)
 from tunnelscope.studies.units import Unit, units_of
 from tunnelscope.training.recipe import recipe_named
 
@@ -60,14 +68,30 @@ class Plan:
         """Of all work that is left, on one worker."""
         return sum(self.seconds_of(unit) for unit in self.units if unit.key not in self.done)
 
+    @property
+    def longest_chain(self) -> float:
+        """Seconds of the units of one network that are left, which wait for each other however many work."""
+        left: dict[str, float] = {}
+        for unit in self.units:
+            if unit.key not in self.done:
+                left[unit.network] = left.get(unit.network, 0.0) + self.seconds_of(unit)
+        return max(left.values(), default=0.0)
+
     def seconds_of(self, unit: Unit) -> float:
         """Of one unit."""
-        share = next(one for one in self.shares if one.cell.name == unit.network)
-        return share.train_seconds if unit.kind == "train" else share.scan_seconds
+        share = self._by_name[unit.network]
+        return (
+            share.train_seconds if unit.kind == "train" else share.scan_seconds / len(share.cell.scan.probes)
+        )
+
+    @cached_property
+    def _by_name(self) -> dict[str, Share]:
+        return {share.cell.name: share for share in self.shares}
 
     def as_dict(self) -> dict[str, Any]:
         """What `tunnelscope study plan --json` prints; bytes and seconds."""
         others, seconds = sum(len(share.cell.ood) for share in self.shares), self.seconds
+        chain = self.longest_chain
         return {
             "study": self.name,
             "networks": len(self.shares),
@@ -86,7 +110,7 @@ class Plan:
                 for kind in KINDS
             },
             "missing": list(self.missing),
-            "seconds": {name: seconds / count for name, count in self.workers.items()},
+            "seconds": {name: max(seconds / count, chain) for name, count in self.workers.items()},
             "workers": dict(self.workers),
             "memory": max((share.memory for share in self.shares), default=0.0),
             "disk": sum(share.disk for share in self.shares),
@@ -174,10 +198,10 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
     rows = own.train or 0
     batch, seen = 1, 0
     if cell.is_trained:
-        settings = dict(cell.training)
-        rows = min(rows, settings.get("max_samples") or rows)
+        rows = min(rows, cell.training.get("max_samples") or rows)
+        settings = {name: value for name, value in cell.training.items() if name not in OF_TRAINING}
         name = parse_model(cell.model).name
-        recipe = recipe_named(str(settings.pop("recipe", "masarczyk2023")), name, _changes(settings))
+        recipe = recipe_named(str(cell.training.get("recipe", DEFAULT_RECIPE)), name, settings)
         batch, seen = recipe.batch, rows * recipe.epochs
     widths, most = list(built.layers.values()), cell.scan.max_samples
     scanning = work = 0.0
@@ -206,11 +230,6 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
         disk=(2 * states if cell.is_trained else 0.0)
         + len(cell.scan.probes) * (REPORT_BYTES + NUMBERS * sum(widths) * (own.classes or 10)),
     )
-
-
-def _changes(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a training that change its recipe."""
-    return {name: value for name, value in settings.items() if name not in ("precision", "max_samples")}
 
 
 def describe(plan: Plan) -> list[str]:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,17 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from tunnelscope.data import image_shape, load_data
-from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.data.patterns import is_pattern
+from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.models import load_network
 from tunnelscope.models.spec import parse_model
-from tunnelscope.recording import make_recorder
+from tunnelscope.recording import Recorder, make_recorder
 from tunnelscope.studies.declaration import Data
 from tunnelscope.studies.networks import Cell
+from tunnelscope.training.recipe import Recipe, recipe_named
 
 WORK_OF_A_SAMPLE = 2e9  # FLOPs of a forward pass that is timed, about
 MOST_IMAGES = 128  # a batch of the usual training, whose cost of a step does not count by the image
 COLD, TIMES = 0.3, 3  # seconds after which a step is timed well enough, how often at most
 PASSES = 3  # a training step takes as many times a forward pass, about
+# Settings of `ts.train` that a study's file may have beside those of a recipe.
+OF_TRAINING = ("recipe", "weights", "precision", "max_samples", "device", "state_every", "workers")
+DEFAULT_RECIPE = "masarczyk2023"
 DAGGER_SIDE = 32  # the paper has † networks at no larger resolution
 
 
@@ -58,10 +64,16 @@ def data_size(source: str, told: Data | None) -> DataSize:
         RequestError: it is there, but cannot be read.
     """
     classes, train, test = (None, None, None) if told is None else (told.classes, told.train, told.test)
+    absent = DataSize(*_chosen(source, classes, train, test), None, False)
     try:
         data = load_data(source)
-    except (RequestError, MachineError):
-        return DataSize(*_chosen(source, classes, train, test), None, False)
+    except MachineError:  # the hub does not answer
+        return absent
+    except RequestError:
+        location = source.partition("?")[0]
+        if ":" in location or is_pattern(location) or Path(location).exists():
+            raise  # it is there, and the query or the files are wrong
+        return absent
     return DataSize(len(data.class_names), len(data.train), len(data.test), image_shape(data.train), True)
 
 
@@ -89,8 +101,8 @@ def network_size(cell: Cell, data: DataSize) -> NetworkSize:
         RequestError: the network does not exist, or does not take these images.
     """
     check_possible(cell)
-    built = load_network(cell.model, weights="random", image_shape=data.shape, classes=data.classes)
-    recorder = make_recorder(built, layers=cell.layers, pool=cell.pool, device="cpu")
+    recorder = recorder_of(cell, data)
+    built = recorder.network
     widths = {point.name: recorder.poolings[point.name].width for point in recorder.points}
     flops = float(max(point.flops for point in recorder.points))
     images = max(1, min(MOST_IMAGES, int(WORK_OF_A_SAMPLE / max(flops, 1.0))))
@@ -102,8 +114,33 @@ def network_size(cell: Cell, data: DataSize) -> NetworkSize:
     return NetworkSize(widths, parameters, held / images, trained / images, read / images)
 
 
+def recorder_of(cell: Cell, data: DataSize) -> Recorder:
+    """Build a cell's network with random weights, ready to be read at its layers.
+
+    Raises:
+        RequestError: the network does not exist, does not take these images, or has no such layers.
+    """
+    try:
+        built = load_network(cell.model, weights="random", image_shape=data.shape, classes=data.classes)
+        return make_recorder(built, layers=cell.layers, pool=cell.pool, device="cpu")
+    except RequestError as error:
+        raise RequestError(f"{cell.name}: {error}") from error
+
+
 def check_possible(cell: Cell) -> None:
-    """Refuse a network that the papers do not have at a size. Raises RequestError."""
+    """Refuse a network that the papers do not have at a size, and settings that no training has.
+
+    Raises:
+        RequestError: what is wrong, and the nearest right thing.
+    """
+    settings = {name: value for name, value in cell.training.items() if name not in OF_TRAINING}
+    name = parse_model(cell.model).name
+    if cell.is_trained:
+        known = [*OF_TRAINING, *(field.name for field in fields(Recipe) if field.name != "source")]
+        for setting in settings:
+            if setting not in known:
+                raise RequestError(f"{cell.name}: {unknown_name('setting of training', setting, known)}")
+        recipe_named(str(cell.training.get("recipe", DEFAULT_RECIPE)), name, settings)
     side = parse_model(cell.model).overrides.size
     if "_dagger" in cell.model and side is not None and max(side) > DAGGER_SIDE:
         raise RequestError(

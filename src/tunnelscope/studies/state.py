@@ -6,6 +6,7 @@ that no two machines' clocks are ever compared; a worker that died on the same m
 Rollback journals, not write-ahead logs: those need memory that the machines of a cluster do not share.
 """
 
+import os
 import socket
 import sqlite3
 import time
@@ -18,17 +19,21 @@ from pathlib import Path
 import psutil
 
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.studies.networks import Cell
 from tunnelscope.studies.units import Unit
 
 FILE = "study.db"
-VERSION = 1
+VERSION = 2
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 LEASE = 60.0  # seconds that a beat may stand still
 BUSY = 60.0  # seconds to wait for others' transactions
 MOST_DEATHS = 3  # of workers over one unit
+DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+PROCESSES = Path("/proc/self/ns/pid")  # names the processes that numbers are of: a container has its own
 
 _TABLES = """
 create table if not exists about (name text primary key, value text not null);
+create table if not exists cells (place integer primary key, told text not null);
 create table if not exists units (
     key text primary key, place integer not null, kind text not null, network text not null,
     probe text not null, needs text not null, state text not null, owner text not null default '',
@@ -62,8 +67,9 @@ def this_owner() -> str:
 
 
 def machine() -> str:
-    """This machine since it was started."""
-    return f"{socket.gethostname()}@{psutil.boot_time():.0f}"
+    """This machine, or container, since it was started."""
+    processes = os.readlink(PROCESSES).strip("pid:[]") if PROCESSES.exists() else ""
+    return f"{socket.gethostname()}@{psutil.boot_time():.0f}{processes and f'/{processes}'}"
 
 
 def is_gone(owner: str) -> bool:
@@ -96,27 +102,34 @@ class State:
         return self.folder / FILE
 
     def is_there(self) -> bool:
-        """Whether the folder holds a study."""
-        return self.path.exists()
+        """Whether the folder holds a study; one whose making was cut off is none yet."""
+        if not self.path.exists():
+            return False
+        with self._open(reads=True) as connection:
+            tables = connection.execute("select count(*) from sqlite_master where name = 'about'").fetchone()
+            return bool(tables[0]) and bool(connection.execute("select count(*) from about").fetchone()[0])
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, whole or not at all."""
+    def _open(self, *, reads: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction, whole or not at all; one that only reads needs no right to write."""
         try:
             connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
             try:
-                connection.execute("begin immediate")
+                connection.execute("begin" if reads else "begin immediate")
                 yield connection
                 connection.execute("commit")
             finally:
                 connection.close()  # what was not committed is taken back
-        except sqlite3.OperationalError as error:
-            raise MachineError(
-                f"{self.path} cannot be written ({error}); nothing is lost, go on later"
-            ) from error
         except sqlite3.DatabaseError as error:
-            raise RequestError(
-                f"{self.path} is damaged ({error}); remove it: results beside it are kept and found again"
+            if getattr(error, "sqlite_errorcode", None) in DAMAGED:
+                raise RequestError(
+                    f"{self.path} is damaged ({error}); remove it: results beside it are kept and found again"
+                ) from error
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
+            doing = "read" if reads else "written"
+            raise MachineError(
+                f"{self.path} cannot be {doing} ({error}); nothing is lost, go on later"
             ) from error
 
     def create(self, about: dict[str, str]) -> None:
@@ -131,7 +144,7 @@ class State:
 
     def about(self) -> dict[str, str]:
         """What was put down. Raises RequestError: of another version."""
-        with self._open() as connection:
+        with self._open(reads=True) as connection:
             told = dict(connection.execute("select name, value from about").fetchall())
         if told.get("version") != str(VERSION):
             raise RequestError(
@@ -144,13 +157,23 @@ class State:
         with self._open() as connection:
             connection.execute("insert or replace into about values (?, ?)", (name, value))
 
-    def declare(self, units: Sequence[Unit], done: frozenset[str]) -> None:
-        """Make the units of the study these; what is known of them is kept.
+    def cells(self) -> list[Cell]:
+        """The networks of the study, as they were declared last."""
+        with self._open(reads=True) as connection:
+            rows = connection.execute("select told from cells order by place").fetchall()
+        return [Cell.model_validate_json(told) for (told,) in rows]
+
+    def declare(self, units: Sequence[Unit], done: frozenset[str], cells: Sequence[Cell] = ()) -> None:
+        """Make the units and networks of the study these; what is known of them is kept.
 
         Args:
             done: keys of units whose results are there.
         """
         with self._open() as connection:
+            connection.execute("delete from cells")
+            connection.executemany(
+                "insert into cells (told) values (?)", [(cell.model_dump_json(),) for cell in cells]
+            )
             known = {row[0] for row in connection.execute("select key from units")}
             gone = known - {unit.key for unit in units}
             connection.executemany("delete from units where key = ?", [(key,) for key in gone])
@@ -185,7 +208,7 @@ class State:
 
     def statuses(self) -> list[Status]:
         """All units in their order."""
-        with self._open() as connection:
+        with self._open(reads=True) as connection:
             rows = connection.execute(
                 "select key, kind, network, needs, probe, state, owner, beat, deaths, seconds, error "
                 "from units order by place"
@@ -286,11 +309,13 @@ class State:
 
     def _take_back(self, connection: sqlite3.Connection, status: Status, counts: bool) -> None:
         key = status.unit.key
+        there = f"where key=? and owner=? and beat=? and state='{RUNNING}'"  # unless it moved on meanwhile
+        died = connection.execute(
+            f"update units set deaths=deaths+{int(counts)} {there}", (key, status.owner, status.beat)
+        )
+        if died.rowcount != 1:
+            return
         if counts:
-            connection.execute(
-                f"update units set deaths=deaths+1 where key=? and owner=? and beat=? and state='{RUNNING}'",
-                (key, status.owner, status.beat),
-            )
             deaths = connection.execute("select deaths from units where key=?", (key,)).fetchone()[0]
             if deaths >= MOST_DEATHS:
                 what = f"its worker died {deaths} times (out of memory?)"

@@ -1,14 +1,17 @@
 """Units of work: a training or a scan, each after what it needs, its result named by what decides it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunnelscope.checkpoints import SETTINGS, read_settings
+from tunnelscope.checkpoints import SETTINGS
+from tunnelscope.files import write_json
 from tunnelscope.studies.networks import Cell
 
 RESULTS, LOGS = "results", "logs"  # folders of a study: what was done, by key, and how it went
 WEIGHTS = "model.safetensors"
+MARK = "done.json"  # of a result: its files and their sizes, written last
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,29 @@ class Unit:
         """Where its result lies."""
         return study / RESULTS / f"{self.kind}-{self.key}"
 
-    def is_done(self, study: Path) -> bool:
-        """Whether its result is there, whole."""
+    def mark_done(self, study: Path) -> None:
+        """Put down which files the result is made of, now that it is whole."""
         folder = self.folder(study)
-        if self.kind == "scan":
-            return (folder / "run.json").exists()
-        if not ((folder / SETTINGS).exists() and (folder / WEIGHTS).exists()):
+        names = (
+            [SETTINGS, WEIGHTS]
+            if self.kind == "train"
+            else [path.name for path in folder.iterdir() if path.name != MARK]
+        )
+        files = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+        write_json(folder / MARK, files)
+
+    def is_done(self, study: Path) -> bool:
+        """Whether its result is there, every file as long as it was made."""
+        folder = self.folder(study)
+        try:
+            files = json.loads((folder / MARK).read_text(encoding="utf-8"))
+            return all((folder / name).stat().st_size == size for name, size in files.items())
+        except (OSError, ValueError):
             return False
-        told = read_settings(folder)
-        return told is not None and "result" in told
+
+    def unmark(self, study: Path) -> None:
+        """Let a result that turned out to be damaged be made again."""
+        (self.folder(study) / MARK).unlink(missing_ok=True)
 
 
 def units_of(cells: Sequence[Cell]) -> list[Unit]:
@@ -75,7 +92,7 @@ def units_of_cell(cell: Cell) -> list[Unit]:
         needs = (cell.training_key,)
     previous = needs
     for probe in cell.scan.probes:  # one after another: the first records what the others read
-        unit = Unit(cell.scan_key(probe), "scan", cell.name, previous, probe)
+        unit = Unit(cell.scan_keys[probe], "scan", cell.name, previous, probe)
         told.append(unit)
         previous = (*needs, unit.key)
     return told

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -13,11 +14,10 @@ from typing import Any
 from filelock import FileLock
 
 from tunnelscope.errors import MachineError, TunnelscopeError
-from tunnelscope.studies.declaration import Declaration
-from tunnelscope.studies.networks import Cell, cells_of
+from tunnelscope.studies.networks import Cell
 from tunnelscope.studies.shared import shared_data
 from tunnelscope.studies.state import State, is_over, this_owner
-from tunnelscope.studies.units import WEIGHTS, Unit, training_of
+from tunnelscope.studies.units import WEIGHTS, Unit, training_of, units_of_cell
 
 BEAT = 5.0  # seconds between signs of life
 IDLE = 0.2  # seconds between looks where nothing can be leased; grows to a second
@@ -49,10 +49,8 @@ class Worker:
     ):
         self.state, self.folder, self.only, self.parent, self.tell = State(folder), folder, only, parent, tell
         self.owner = this_owner()
-        about = self.state.about()
-        declared = Declaration.model_validate_json(about["declaration"])
-        os.chdir(about["directory"])
-        self.cells = {cell.name: cell for cell in cells_of(declared)}
+        os.chdir(self.state.about()["directory"])
+        self.cells = self._cells_by_key()
         self.data: dict[tuple[str, str], Any] = {}
         if threads is not None:
             import torch
@@ -66,7 +64,7 @@ class Worker:
             MachineError: the disk is full; the unit is given back.
         """
         count, idle = 0, IDLE
-        while True:
+        while not self._is_orphaned():
             unit = self.state.lease(self.owner, self.only)
             if unit is not None:
                 idle = IDLE
@@ -77,6 +75,21 @@ class Worker:
             self.state.reclaim()
             time.sleep(idle)
             idle = min(2 * idle, MOST_IDLE)
+        return count
+
+    def _is_orphaned(self) -> bool:
+        """Whether the driver that started this worker is gone: the next one starts workers of its own."""
+        return self.parent is not None and os.getppid() != self.parent
+
+    def _cells_by_key(self) -> dict[str, Cell]:
+        """The network of every unit, by what the unit's result is called."""
+        return {unit.key: cell for cell in self.state.cells() for unit in units_of_cell(cell)}
+
+    def _cell_of(self, unit: Unit) -> Cell:
+        """The network that a unit's key was made from, also where the study was edited since the start."""
+        if unit.key not in self.cells:
+            self.cells = self._cells_by_key()
+        return self.cells[unit.key]
 
     def _do(self, unit: Unit) -> bool:
         started = time.monotonic()
@@ -109,11 +122,13 @@ class Worker:
         with FileLock(f"{place}.lock"):
             if unit.is_done(self.folder):
                 return
-            cell = self.cells[unit.network]
+            cell = self._cell_of(unit)
             if unit.kind == "train":
+                _remove_damaged(place)
                 self._train(cell, place, log)
             else:
                 self._scan(cell, unit, place, log)
+            unit.mark_done(self.folder)
 
     def _train(self, cell: Cell, place: Path, log: Callable[[str], None]) -> None:
         from tunnelscope.training.run import train
@@ -172,8 +187,8 @@ class Worker:
 
         def beat() -> None:
             while not over.wait(BEAT):
-                if self.parent is not None and os.getppid() != self.parent:
-                    os._exit(1)  # its driver is gone: the next one starts workers of its own
+                if self._is_orphaned():
+                    os._exit(1)
                 with suppress(TunnelscopeError):
                     self.state.beat(unit, self.owner)
 
@@ -184,6 +199,22 @@ class Worker:
         finally:
             over.set()
             thread.join()
+
+
+def _remove_damaged(place: Path) -> None:
+    """Remove a training that says it is over but whose weights cannot be read, so that it is made again."""
+    from safetensors import SafetensorError, safe_open
+
+    from tunnelscope.checkpoints import read_settings
+
+    told = read_settings(place) if place.exists() else None
+    if told is None or "result" not in told:
+        return
+    try:
+        with safe_open(place / WEIGHTS, framework="pt"):
+            return
+    except (OSError, SafetensorError):
+        shutil.rmtree(place)
 
 
 class _Log:
