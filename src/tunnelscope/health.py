@@ -188,8 +188,8 @@ def known_images(
         count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
         found.append(f"{count} nearly equal training {kind}{'' if equal[0] else f' of {own}'}")
     return (
-        f"{key}: {' and '.join(found)}, the network's own data (first: {equal[1] or like[1]}): the network has "
-        "seen them, so they say nothing about other data; take them out"
+        f"{key}: {' and '.join(found)}, the network's own data (first: {equal[1] or like[1]}): the network "
+        "has seen them, so they say nothing about other data; take them out"
     )
 
 
@@ -205,8 +205,8 @@ def shared_classes(key: str, own: str, names: Sequence[str], count: int) -> str 
     shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
     many = "class is" if len(names) == 1 else "classes are"
     return (
-        f"{key}: {len(names)} of {count} {many} in {own} too, the network's own data ({shown}): the network was "
-        "taught them, so what it keeps of them says less about other data; choose others with ?classes="
+        f"{key}: {len(names)} of {count} {many} in {own} too, the network's own data ({shown}): the network "
+        "was taught them, so what it keeps of them says less about other data; choose others with ?classes="
     )
 
 

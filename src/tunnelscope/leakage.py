@@ -27,8 +27,8 @@ class Leakage:
         id_key: of the ID set.
         kind: what the rows are, "images", "texts" or "rows".
         n_test: test rows of the OOD set.
-        shared_classes: classes that both have, each as the ID set and as the OOD set writes it; None where one
-            of them has no names.
+        shared_classes: classes that both have, each as the ID set and as the OOD set writes it; None where
+            one of them has no names.
         equal: test rows that equal a training row of the ID set, each with that one: (test, train); None
             where rows were not compared.
         like: test rows that only look like one; None where there is nothing to see that by.

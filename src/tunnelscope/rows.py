@@ -10,9 +10,8 @@ from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.other_data import READINGS
 from tunnelscope.probes import choice_protocol, protocol_name
+from tunnelscope.results import KNOWN_IMAGES, SHARED_CLASSES
 from tunnelscope.subject import INPUT, Subject
-
-SHARED_CLASSES, KNOWN_IMAGES = "shared_classes", "known_images"  # quantities of what an OOD set shares
 
 
 def table_rows(
@@ -77,7 +76,7 @@ def pooled_rows(
 
 
 def _leakage_rows(run: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
-    """What an OOD set shares with the ID set, of several draws the most; a value is null where it cannot be told.
+    """What an OOD set shares with the ID set, of several draws the most; null where it cannot be told.
 
     Args:
         keys: of one set, or of its draws.
