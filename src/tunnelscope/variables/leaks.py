@@ -20,12 +20,13 @@ NO = ("", "0", "no", "none", "false")  # as a table may write that there is noth
 def leaks_of(table: Any) -> dict[tuple[str, str], str]:
     """Why the OOD sets of a results table are not wholly other data, by run and set; "" where they are.
 
-    A pair that was never looked at is not among them.
+    A pair of which nothing is known is not among them.
 
     Args:
         table: a frame with the columns of a results table.
     """
     rows = table[table["quantity"].isin([SHARED_CLASSES, KNOWN_IMAGES]) & table["layer"].isna()]
+    rows = rows.dropna(subset="value")
     told: dict[tuple[str, str], list[str]] = {}
     for run, dataset, quantity, value in rows[["run", "dataset", "quantity", "value"]].itertuples(
         index=False
@@ -37,7 +38,7 @@ def leaks_of(table: Any) -> dict[tuple[str, str], str]:
 
 
 def _reason(quantity: str, value: float) -> str:
-    """Why a set is not wholly other data; empty where the value does not say so, as NaN: not to be told."""
+    """Why a set is not wholly other data; empty where the value does not say so."""
     if quantity == SHARED_CLASSES and value > 0:
         return f"shares {value:.0f} class{'es' if value > 1 else ''} with the ID set"
     if quantity == KNOWN_IMAGES and value > FEW_LIKE:
@@ -78,8 +79,8 @@ def without_leaks(given: "Observations") -> tuple["Observations", list[dict[str,
         first = unknown.iloc[0]
         raise RequestError(
             f"--without-leaks: {given.source}: {len(unknown)} of {len(frame)} observations (first: "
-            f"{first['network']} on {first['ood']}) are of scans that did not look for what their sets share "
-            "with the ID set; scan these networks again, with --id"
+            f"{first['network']} on {first['ood']}) are of scans that do not tell what their sets share with "
+            "the ID set; scan these networks again, with --id"
         )
     is_leaking = (frame[COLUMN] != "").to_numpy()
     if is_leaking.all():
