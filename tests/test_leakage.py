@@ -11,6 +11,7 @@ from test_health import brighter, data, fitted, images
 from tunnelscope.data import load_data
 from tunnelscope.health import FEW_LIKE
 from tunnelscope.leakage import shared_classes, synonyms
+from tunnelscope.report.study import leakage_rows
 
 # names of classes
 
@@ -165,3 +166,16 @@ def test_draws_of_classes_share_together_what_one_of_them_does():
     values = scan.table().query("quantity == 'known_images'").set_index("dataset")["value"]
     assert values["digits"] > 0
     assert values["digits"] == max(values["digits#1"], values["digits#2"])
+
+
+def test_a_studys_report_counts_the_networks_of_what_is_shared():
+    def found(*reasons):
+        return {"reasons": list(reasons), "is_leaking": bool(reasons)}
+
+    networks = [
+        {"network": "a", "id": "x", "leakage": {"y": found("shares 1 class with x (cat)"), "z": found()}},
+        {"network": "b", "id": "x", "leakage": {"y": found("shares 1 class with x (cat)")}},
+        {"network": "c", "id": "y", "leakage": None},  # not scanned, or by a version that did not look
+        {"network": "d", "id": "y"},
+    ]
+    assert leakage_rows({"networks": networks}) == [["x", "y", "shares 1 class with x (cat)", "2"]]
