@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunnelscope.data import DataSet, Preprocessing, equal_pairs, leave_out, like_pairs
+from tunnelscope.data import DataSet, Preprocessing, Prints, equal_pairs, leave_out, like_pairs
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.keeping import record_both
+from tunnelscope.leakage import Pairs, leakage_of
 from tunnelscope.metrics import METRICS, unbiased_cka
 from tunnelscope.outcome import Outcome, load_outcome, measure_layer
 from tunnelscope.probes import LinearProbe, protocol_name
@@ -46,6 +47,7 @@ def examine(
     cka_rows: int | None = None,
     scale_doubt: str | None = None,
     *,
+    own: Findings | None = None,
     with_cka: bool = True,
     most_together: int = STACK_ELEMENTS,
 ) -> Findings:
@@ -55,6 +57,7 @@ def examine(
         store: gives what was done before and keeps what is done now, layer by layer.
         cka_rows: test rows that CKA is read on at most, for the memory it takes; all without it.
         scale_doubt: what is doubtful of the inputs' scale, in words.
+        own: what the ID set showed, which an OOD set is compared with.
         with_cka: compare all layers with each other too.
         most_together: as for `measure`.
     """
@@ -72,6 +75,8 @@ def examine(
         findings.network_correct = _network_correct(test, dataset)
     with clock.stage("duplicates"):
         find_twins(findings, train, test, recorder, store)
+        if own is not None:
+            find_leakage(findings, own, train, test, recorder, store)
     with clock.stage("probes"):
         measure(findings, train, test, settings, notify, store, most_together)
     with clock.stage("cka"):
@@ -235,24 +240,75 @@ def _groups(dataset: DataSet) -> Tensor | None:
 
 
 def find_twins(
-    findings: Findings, train: Recorded, test: Recorded, recorder: Recorder, store: Store | None = None
+    findings: Findings,
+    train: Recorded,
+    test: Recorded,
+    recorder: Recorder | None = None,
+    store: Store | None = None,
 ) -> None:
-    """Test images that are training images too, or look like one; found once for the same images."""
+    """Test images that are training images too, or look like one; found once for the same images.
+
+    Args:
+        recorder: by which they were recorded; None where features were given.
+        store: keeps what was found, by what the recorder's network sees of an image.
+    """
     if train.prints is None or test.prints is None:
         return
-    findings.digests = {"train": train.prints.digests, "test": test.prints.digests}
-    key = key_of(
-        "twins", code_of("data"), train.fingerprint, test.fingerprint, recorder.network.preprocessing
-    )
-    found = store.read_note(key) if store else None
+    if findings.role == "id":
+        findings.prints = train.prints
+    prints, fingerprints = (train.prints, test.prints), (train.fingerprint, test.fingerprint)
+    findings.equal, findings.like = _twins(prints, fingerprints, recorder, store)
+
+
+def find_leakage(
+    findings: Findings,
+    own: Findings,
+    train: Recorded,
+    test: Recorded,
+    recorder: Recorder | None = None,
+    store: Store | None = None,
+) -> None:
+    """What an OOD set shares with the ID set: names of classes, and images that the network was trained on.
+
+    Args:
+        own: what the ID set showed.
+        recorder, store: as for `find_twins`.
+    """
+    equal, like, equal_train = None, None, None
+    known, asked = own.prints, test.prints
+    if known is not None and asked is not None and train.prints is not None:
+        fingerprints = own.fingerprints["train"], test.fingerprint
+        equal, like = _twins((known, asked), fingerprints, recorder, store)
+        if known.thumbnails is None or asked.thumbnails is None:
+            like = None  # nothing that they could be alike by
+        equal_train = len(equal_pairs(known.digests, train.prints.digests))
+    findings.leakage = leakage_of(own.dataset, findings.dataset, equal, like, equal_train)
+
+
+def _twins(
+    prints: tuple[Prints, Prints],
+    fingerprints: tuple[str, str],
+    recorder: Recorder | None,
+    store: Store | None,
+) -> tuple[Pairs, Pairs]:
+    """Rows of the second split that equal one of the first, and those that only look like one.
+
+    Returns:
+        Pairs (row of the second, row of the first).
+    """
+    (train, test), key = prints, ""
+    if recorder is not None:
+        key = key_of("twins", code_of("data"), *fingerprints, recorder.network.preprocessing)
+    found = store.read_note(key) if store and key else None
     if found is None:
-        equal = equal_pairs(train.prints.digests, test.prints.digests)
+        equal = equal_pairs(train.digests, test.digests)
         is_equal = {row for row, _ in equal}
-        like = like_pairs(train.prints.thumbnails, test.prints.thumbnails)
+        like = like_pairs(train.thumbnails, test.thumbnails)
         found = {"equal": equal, "like": [pair for pair in like if pair[0] not in is_equal]}
-        if store:
+        if store and key:
             store.write_note(key, found)
-    findings.equal, findings.like = ([(row, twin) for row, twin in found[name]] for name in ("equal", "like"))
+    equal, like = ([(row, twin) for row, twin in found[name]] for name in ("equal", "like"))
+    return equal, like
 
 
 def compare_layers(findings: Findings, test: Recorded, most_rows: int | None = None, seed: int = 0) -> None:

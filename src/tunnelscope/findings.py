@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tunnelscope import tunnel
-from tunnelscope.data import DataSet
+from tunnelscope.data import DataSet, Prints
+from tunnelscope.leakage import Leakage
 from tunnelscope.probes import wilson
 from tunnelscope.probes.choice import ChoiceScores
 from tunnelscope.probes.many import AnyProbe
@@ -51,7 +51,8 @@ class Findings:
     notes: list[tuple[str, str]] = field(default_factory=list)  # what is doubtful, at which layer
     warnings: list[str] = field(default_factory=list)  # what is doubtful about the whole set
     scale_doubt: str | None = None  # about the scale of the inputs, in words
-    digests: dict[str, Tensor] = field(default_factory=dict)  # of each image, by split, (n, 16) uint8
+    prints: Prints | None = None  # of the ID set's training rows, which other sets are compared with
+    leakage: Leakage | None = None  # what an OOD set shares with the ID set
     equal: list[tuple[int, int]] = field(
         default_factory=list
     )  # test rows that are a training row too, and it

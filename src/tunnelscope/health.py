@@ -13,6 +13,7 @@ SCALE_DOUBTED = 3.0  # times; data of another kind than the network's own stays 
 PIXEL_SPREAD = 0.25  # standard deviation of natural images scaled to 0..1: CIFAR 0.25, ImageNet 0.28
 FAR_UNDER_PROBE = 0.1  # of the last layer's probe: more than a classifier trained elsewhere loses
 MOSTLY_DEAD = 0.9  # share of a layer's features; the demo's MLP has up to 0.17, a CIFAR ResNet-20 up to 0.13
+SHOWN = 5  # classes named in a line
 FEW_LIKE = 1e-3  # share of the test rows; fewer near-duplicates move an accuracy by less than 0.1 points
 
 
@@ -170,13 +171,42 @@ def overlap(
     return f"{key}: {', and '.join(found)}; {effect}take them out of one split"
 
 
-def known_images(key: str, own: str, kind: str, n_test: int, count: int, first: str) -> str | None:
-    """Test rows of another set that are training rows of the network's own data."""
-    if not count:
+def known_images(
+    key: str, own: str, kind: str, n_test: int, equal: tuple[int, str], like: tuple[int, str]
+) -> str | None:
+    """Test rows of another set that are training rows of the network's own data, or nearly.
+
+    Args:
+        equal, like: how many equal a training row, or only look like one; the first pair in words.
+    """
+    if not equal[0] and like[0] < FEW_LIKE * n_test:
         return None
+    found = []
+    if equal[0]:
+        found.append(f"{equal[0]:,} of {n_test:,} test {kind} are training {kind} of {own}")
+    if like[0]:
+        count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
+        found.append(f"{count} nearly equal training {kind}{'' if equal[0] else f' of {own}'}")
     return (
-        f"{key}: {count:,} of {n_test:,} test {kind} are training {kind} of {own}, the network's own data "
-        f"(first: {first}): the network has seen them, so they say nothing about other data; take them out"
+        f"{key}: {' and '.join(found)}, the network's own data (first: {equal[1] or like[1]}): the network "
+        "has seen them, so they say nothing about other data; take them out"
+    )
+
+
+def shared_classes(key: str, own: str, names: Sequence[str], count: int) -> str | None:
+    """Classes of another set that the network was trained to tell apart.
+
+    Args:
+        names: of the classes that both have.
+        count: of the other set's classes.
+    """
+    if not names:
+        return None
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    many = "class is" if len(names) == 1 else "classes are"
+    return (
+        f"{key}: {len(names)} of {count} {many} in {own} too, the network's own data ({shown}): the network "
+        "was taught them, so what it keeps of them says less about other data; choose others with ?classes="
     )
 
 

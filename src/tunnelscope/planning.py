@@ -44,7 +44,8 @@ class Plan:
         control: whether the network is scanned untrained too. It comes second, when the first one's
             features are freed: memory grows by its weights and probes, disk and time are for both.
         stacking: memory of the layers that a paper's recipe trains side by side; 0: one after another.
-        prints: memory of what tells images that come twice, held throughout a set.
+        prints: memory of what tells images that come twice, held throughout a set; of the first set's
+            training images to the end.
     """
 
     sets: dict[str, tuple[int, int, int]]
@@ -166,9 +167,15 @@ def make_plan(
         control=control,
         report=REPORT if report else 0,
         stacking=max(stacked_bytes(*one, widths, settings.protocol, stored=cached) for one in sets.values()),
-        prints=IMAGE_BYTES * max(train + test for train, test, _ in sets.values()),
+        prints=IMAGE_BYTES * _most_prints(list(sets.values())),
     )
     return plan if cached else replace(plan, in_memory=True)
+
+
+def _most_prints(sets: list[tuple[int, int, int]]) -> int:
+    """Images whose prints are held at once, at most: of a set, beside it of the first one's training part."""
+    (own, own_test, _), *others = sets
+    return own + max([own_test, *(train + test for train, test, _ in others)])
 
 
 def fit_to(plan: Plan, budget: int | None) -> Plan:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tunnelscope.data import equal_pairs, unique_keys
+from tunnelscope.data import Prints, unique_keys
 from tunnelscope.errors import RequestError
-from tunnelscope.examining import compare_layers, measure
+from tunnelscope.examining import compare_layers, find_leakage, find_twins, measure
 from tunnelscope.feature_sets import Asked, FeatureSet, load_features, recorded, row_digests
 from tunnelscope.findings import Findings, Settings
 from tunnelscope.recording import StageProgress
@@ -86,7 +86,10 @@ def scan_features(
             announce(line)
     roles = ["id" if id is not None and place == 0 else "ood" for place in range(len(sets))]
     store = Store() if cache else None
-    findings = [_examine(*one, settings, clock, notify, store) for one in zip(sets, roles, strict=True)]
+    findings: list[Findings] = []
+    for one, role in zip(sets, roles, strict=True):
+        own = findings[0] if findings and findings[0].role == "id" else None
+        findings.append(_examine(one, role, own, settings, clock, notify, store))
     subject = _subject(sets)
     about = {"plan": None, "command": command or "ts.scan_features"}
     return finish(findings, subject, settings, {}, clock, folder, about, progress)
@@ -156,6 +159,7 @@ def _check_alike(first: FeatureSet, other: FeatureSet) -> None:
 def _examine(
     given: FeatureSet,
     role: str,
+    own: Findings | None,
     settings: Settings,
     clock: Clock,
     notify: StageProgress,
@@ -163,14 +167,17 @@ def _examine(
 ) -> Findings:
     """Probe and measure one set's layers, as `examine` does after recording."""
     train, test = given.dataset.train, given.dataset.test
-    fitted, read = recorded(train), recorded(test)
+    fitted, read = (
+        replace(part, prints=Prints(row_digests(part.features))) for part in (recorded(train), recorded(test))
+    )
     findings = Findings(given.dataset, role, _layers(given))
     findings.fingerprints = {"train": fitted.fingerprint, "test": read.fingerprint}
     findings.model = "given features"
     findings.code = dict(given.code)
     with clock.stage("duplicates"):
-        findings.digests = {"train": row_digests(fitted.features), "test": row_digests(read.features)}
-        findings.equal = equal_pairs(findings.digests["train"], findings.digests["test"])
+        find_twins(findings, fitted, read)
+        if own is not None:
+            find_leakage(findings, own, fitted, read)
     with clock.stage("probes"):
         measure(findings, fitted, read, settings, notify, store)
     with clock.stage("cka"):

@@ -37,6 +37,7 @@ COLUMNS = {
     "seed": "Int64",
     "protocol": "string",
 }
+SHARED_CLASSES, KNOWN_IMAGES = "shared_classes", "known_images"  # quantities of what an OOD set shares
 OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
 RUN_ONLY = ("command", "settings", "versions", "hardware", "seeds", "fingerprints")

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from tunnelscope.data.duplicates import LIKE
 from tunnelscope.findings import Control, Findings, Settings
 from tunnelscope.metrics import METRICS
 from tunnelscope.other_data import READINGS
 from tunnelscope.probes import choice_protocol, protocol_name
+from tunnelscope.results import KNOWN_IMAGES, SHARED_CLASSES
 from tunnelscope.subject import INPUT, Subject
 
 
@@ -33,6 +35,7 @@ def table_rows(
         rows += [about | row for row in _metric_rows(found, subject, protocol_name(settings.protocol))]
         rows += [about | row for row in _cka_rows(found, subject)]
         rows += [about | row for row in _tunnel_rows(found, run)]
+        rows += [about | row for row in _leakage_rows(run, [found.dataset.key])]
     return rows
 
 
@@ -67,8 +70,33 @@ def pooled_rows(
     rows = []
     for key, entry in run["tunnel"]["ood"].items():
         if entry["draws"]:
-            rows += [about | {"dataset": key} | row for row in _reading_rows(entry)]
+            pooled = [*_reading_rows(entry), *_leakage_rows(run, entry["draws"])]
+            rows += [about | {"dataset": key} | row for row in pooled]
     return rows
+
+
+def _leakage_rows(run: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
+    """What an OOD set shares with the ID set, of several draws the most; null where it cannot be told.
+
+    Args:
+        keys: of one set, or of its draws.
+    """
+    told = [run["leakage"][key] for key in keys if key in (run["leakage"] or {})]
+    if not told:
+        return []
+    classes = [len(one["shared_classes"]) for one in told if one["shared_classes"] is not None]
+    shares = [one["share"] for one in told if one["share"] is not None]
+    on_test = {"split": "test"}
+    return [
+        on_test
+        | {"quantity": SHARED_CLASSES, "value": max(classes, default=None), "protocol": "class names/v1"},
+        on_test
+        | {
+            "quantity": KNOWN_IMAGES,
+            "value": max(shares, default=None),
+            "protocol": f"prints/v1, like {LIKE}",
+        },
+    ]
 
 
 def _reading_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -311,21 +311,13 @@ def _examine_all(
     work: Work, settings: Settings, clock: Clock, notify: StageProgress, store: Store | None
 ) -> list[Findings]:
     rows, together = work.plan.cka_rows, _most_together(work.plan)
-    return [
-        examine(
-            work.recorder,
-            dataset,
-            role,
-            settings,
-            clock,
-            notify,
-            store,
-            rows,
-            work.doubts.get(dataset.key),
-            most_together=together,
-        )
-        for dataset, role in zip(work.sources, work.roles, strict=True)
-    ]
+    findings: list[Findings] = []
+    for dataset, role in zip(work.sources, work.roles, strict=True):
+        own = findings[0] if findings and findings[0].role == "id" else None
+        doubt = work.doubts.get(dataset.key)
+        asked = (work.recorder, dataset, role, settings, clock, notify, store, rows, doubt)
+        findings.append(examine(*asked, own=own, most_together=together))
+    return findings
 
 
 def _most_together(sized: Plan) -> int:

@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from tunnelscope import __version__, health, tunnel
-from tunnelscope.data import Split, equal_pairs, place_of
 from tunnelscope.findings import Control, Findings, Settings
+from tunnelscope.leakage import first_pair
 from tunnelscope.metrics import METRICS
 from tunnelscope.models.preprocessing import is_about_images
 from tunnelscope.other_data import Resamples, read_other_data
@@ -81,6 +81,7 @@ def summarise(
         ),
         "next_step": {found.dataset.key: _next_step(found, subject, settings) for found in findings},
         "tunnel": reading,
+        "leakage": _leakage(own, others),
         "best_layer": best_layer,
         "layers": layers,
         "probes": [probe for name, probe in probes if name != INPUT],
@@ -402,7 +403,7 @@ def _warnings(
         warnings.extend(found.warnings)
         warnings.extend(_set_warnings(found, subject))
     warnings.extend(_copies(findings))
-    warnings.extend(_known_images(findings))
+    warnings.extend(_shared_with_own(findings))
     if reading["start_95"] != reading["start_95_stable"]:
         warnings.append(
             f"the ID curve reaches 95 % at {reading['start_95']} but falls below again; "
@@ -460,35 +461,35 @@ def _health(found: Findings) -> list[str | None]:
             key,
             kind,
             test,
-            (len(found.equal), _pair(dataset.test, dataset.train, found.equal)),
-            (len(found.like), _pair(dataset.test, dataset.train, found.like)),
+            (len(found.equal), first_pair(dataset.test, dataset.train, found.equal)),
+            (len(found.like), first_pair(dataset.test, dataset.train, found.like)),
             (float(right.mean()), rest),
         ),
     ]
 
 
-def _pair(test: Split, train: Split, pairs: Sequence[tuple[int, int]]) -> str:
-    """The first pair of rows in words; empty where there is none."""
-    if not pairs:
-        return ""
-    row, twin = pairs[0]
-    return f"{place_of(test.images, row)} and {place_of(train.images, twin)}"
+def _leakage(own: Findings | None, others: list[Findings]) -> dict[str, Any] | None:
+    """What each OOD set shares with the ID set, by key; None without an ID set."""
+    if own is None:
+        return None
+    return {found.dataset.key: found.leakage.as_dict() for found in others if found.leakage}
 
 
-def _known_images(findings: list[Findings]) -> list[str]:
-    """A line for each other set with test images that are training images of the ID set."""
-    own = findings[0]
+def _shared_with_own(findings: list[Findings]) -> list[str]:
+    """Lines for each other set that shares classes with the ID set, or training images of it."""
+    own = findings[0].dataset
     lines = []
     for found in findings[1:]:
-        if own.role != "id" or not own.digests or not found.digests:
+        leak, key, test = found.leakage, found.dataset.key, found.dataset.test
+        if leak is None:
             continue
-        pairs = equal_pairs(own.digests["train"], found.digests["test"])
-        test, first = found.dataset.test, _pair(found.dataset.test, own.dataset.train, pairs)
-        line = health.known_images(
-            found.dataset.key, own.dataset.key, test.kind, len(test), len(pairs), first
+        names = [name for name, _ in leak.shared_classes or ()]
+        lines.append(health.shared_classes(key, own.key, names, len(found.dataset.class_names)))
+        equal, like = (
+            (len(pairs), first_pair(test, own.train, pairs)) for pairs in (leak.equal or [], leak.like or [])
         )
-        lines += [line] if line else []
-    return lines
+        lines.append(health.known_images(key, own.key, test.kind, len(test), equal, like))
+    return [line for line in lines if line]
 
 
 def _noted(findings: list[Findings]) -> list[str]:

@@ -113,6 +113,8 @@ def test_the_report_links_every_scan(write):
         [scan] = entry["scans"].values()
         assert f'href="{scan}/report.html"' in page
         assert (outcome.folder / scan / "report.html").exists()
+        assert entry["leakage"]["high"]["is_leaking"] is False
+    assert 'id="leakage"' not in page  # where nothing is shared there is nothing to tell
 
 
 def test_several_probes_share_one_recording_and_metrics_stand_once(write):

@@ -9,6 +9,7 @@ import click
 from tunnelscope import __version__
 from tunnelscope.cli.cache import cache
 from tunnelscope.cli.compare import compare
+from tunnelscope.cli.data import data
 from tunnelscope.cli.demo import demo
 from tunnelscope.cli.effects import effects
 from tunnelscope.cli.layers import layers
@@ -49,6 +50,7 @@ for command in (
     reset,
     linearise,
     study,
+    data,
     effects,
     reproduce,
     demo,

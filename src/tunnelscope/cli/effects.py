@@ -50,6 +50,11 @@ MOST_PAIRS = 12  # on the terminal; --json and the report have all
     help="Foretell networks that are not trained yet: [[network]] tables with every variable.",
 )
 @click.option(
+    "--without-leaks",
+    is_flag=True,
+    help="Leave out OOD sets that share classes or images with the network's own data.",
+)
+@click.option(
     "--figures", is_flag=True, help="Also every figure as SVG and PDF into DIR/figures (with --out)."
 )
 @options.together(options.seed, options.as_json, options.debug)
@@ -61,6 +66,7 @@ def effects(
     slopes: bool | None,
     resamples: int,
     predict: Path | None,
+    without_leaks: bool,
     figures: bool,
     seed: int,
     as_json: bool,
@@ -86,6 +92,7 @@ def effects(
             slopes=slopes,
             resamples=resamples,
             predict=predict or (),
+            without_leaks=without_leaks,
             seed=seed,
             progress=progress,
         )

@@ -55,6 +55,7 @@ def write_effects(
         title=f"{len(told['variables'])} variables, {told['networks']} networks",
         warnings=told["warnings"],
         fits=fit_rows(told),
+        left_out=left_out_rows(told),
         columns=columns,
         rows=rows,
         command=command,
@@ -278,6 +279,14 @@ def pair_rows(told: dict[str, Any]) -> list[list[str]]:
         ]
         for pair in told["pairs"]
     ]
+
+
+def left_out_rows(told: dict[str, Any]) -> list[list[str]]:
+    """What was left out as not wholly other data: an OOD set, why, and of which networks."""
+    networks: dict[tuple[str, str], list[str]] = {}
+    for one in told.get("left_out") or []:
+        networks.setdefault((one["ood"], one["reason"]), []).append(one["network"])
+    return [[ood, reason, ", ".join(names)] for (ood, reason), names in networks.items()]
 
 
 def fit_rows(told: dict[str, Any]) -> list[list[str]]:

@@ -135,6 +135,7 @@ def falls_after(entry: Mapping[str, Any]) -> str:
     return (entry.get("start") or words.UNKNOWN) if entry.get("is_beyond_noise") else "no sure fall"
 
 
+MOST_CLASSES = 12  # named in a cell
 SAVINGS = ("parameters", "flops", "milliseconds")  # of a best row; all unknown without a network
 
 
@@ -236,6 +237,31 @@ def data_rows(run: dict[str, Any]) -> list[dict[str, str]]:
         }
         for entry in run.get("data") or []
     ]
+
+
+def leakage_rows(run: dict[str, Any]) -> list[dict[str, str]]:
+    """What each OOD set shares with the ID set; nothing without one, or of runs that did not look for it."""
+    return [
+        {
+            "key": key,
+            "classes": shared_words(entry.get("shared_classes")),
+            "equal": words.count(entry.get("equal")),
+            "like": words.count(entry.get("like")),
+            "share": words.percent(entry.get("share"), 2),
+            "equal_train": words.count(entry.get("equal_train")),
+            "verdict": "shares with the ID set" if entry.get("is_leaking") else "nothing found",
+        }
+        for key, entry in (run.get("leakage") or {}).items()
+    ]
+
+
+def shared_words(pairs: Any) -> str:
+    """Classes that two sets share: as the ID set writes them, and as the other one where that differs."""
+    if pairs is None:
+        return "no names to compare"
+    named = [own if own == other else f"{own} = {other}" for own, other in pairs]
+    shown = ", ".join(named[:MOST_CLASSES]) + (", …" if len(named) > MOST_CLASSES else "")
+    return f"{len(named)}: {shown}" if named else "none"
 
 
 def plain(value: Any) -> str:

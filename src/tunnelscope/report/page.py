@@ -65,6 +65,7 @@ def render_page(table: pd.DataFrame, run: dict[str, Any]) -> str:
         layers=layers,
         what_was_run=facts.what_was_run(run),
         data_rows=facts.data_rows(run),
+        leakage_rows=facts.leakage_rows(run),
     )
 
 

@@ -45,6 +45,7 @@ def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFra
         title=f"{told['study']}: {len(told['networks'])} networks",
         columns=shown,
         rows=rows,
+        leakage_rows=leakage_rows(told),
         failures=told["failures"],
         damaged=told["damaged"],
     )
@@ -180,6 +181,17 @@ def network_rows(told: dict[str, Any], frame: Any) -> list[dict[str, Any]]:
             row[f"r {other}, %"] = _percent(retained.get((name, other)))
         rows.append(row | {"link": f"{scans[0]}/report.html" if scans else ""})
     return rows
+
+
+def leakage_rows(told: dict[str, Any]) -> list[list[str]]:
+    """A row for each ID set and OOD set that share something: what it is, and how many networks."""
+    networks: dict[tuple[str, str, str], list[str]] = {}
+    for entry in told["networks"]:
+        for ood, found in (entry.get("leakage") or {}).items():
+            if found["reasons"]:
+                key = (entry["id"], ood, "; ".join(found["reasons"]))
+                networks.setdefault(key, []).append(entry["network"])
+    return [[*key, str(len(names))] for key, names in networks.items()]
 
 
 def _percent(value: Any) -> str:

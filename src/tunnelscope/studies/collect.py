@@ -85,7 +85,8 @@ def opened(folder: Path) -> tuple[Mapping[str, str], list[Cell], list[Status]]:
 def _of_scan(scan: Scan) -> dict[str, Any]:
     """What a scan tells of its network, for the variables."""
     own = next(one for one in scan.run["data"] if one["role"] == "id")
-    return {"parameters": scan.run["model"]["parameters"], "classes": own["classes"]}
+    leakage = scan.run.get("leakage")  # none in scans from before it was looked for
+    return {"parameters": scan.run["model"]["parameters"], "classes": own["classes"], "leakage": leakage}
 
 
 def _entry(cell: Cell, folder: Path, by_key: Mapping[str, Status]) -> dict[str, Any]:

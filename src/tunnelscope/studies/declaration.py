@@ -28,11 +28,13 @@ class Data(_Strict):
 
     Attributes:
         source: as `tunnelscope scan --id` takes it.
-        classes, train, test: its sizes, so that a plan needs no data.
+        origin: where it is to be had, in words.
+        classes, train, test: its sizes, so that a plan needs no data; `tunnelscope data check` compares them.
         variables: told of networks that are trained on it.
     """
 
     source: str
+    origin: str | None = None
     classes: int | None = Field(None, ge=2)
     train: int | None = Field(None, ge=1)
     test: int | None = Field(None, ge=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunnelscope import __version__
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.files import check_writable, write_json
-from tunnelscope.variables import published
+from tunnelscope.variables import leaks, published
 from tunnelscope.variables.cautions import warnings_of
 from tunnelscope.variables.grouped import ceiling, foretold, grouped_r2
 from tunnelscope.variables.mixed import mixed_slopes
@@ -48,6 +48,7 @@ class Effects:
         prediction_error: by target, how far off means over OOD sets of networks and of architectures are that
             the model was not shown: `network`, `architecture`, and `reach` of the predictions' intervals.
         bands: how many networks have which strength of tunnel.
+        left_out: observations that were left out, as asked: `network`, `ood`, `reason`.
         warnings: a line for each.
     """
 
@@ -63,6 +64,7 @@ class Effects:
     prediction_error: dict[str, dict[str, float]] = field(default_factory=dict)
     bands: Mapping[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         given = self.observations
@@ -137,6 +139,7 @@ class Effects:
             "mixed": self.mixed,
             "pairs": [pair.as_dict() for pair in self.pairs],
             "bands": dict(self.bands),
+            "left_out": self.left_out,
             "warnings": self.warnings,
             "predictions": [vars(one) for one in self.predictions],
             "prediction_error": self.prediction_error,
@@ -151,6 +154,7 @@ def effects(
     slopes: bool | None = None,
     resamples: int = RESAMPLES,
     predict: "str | Path | Sequence[Mapping[str, Any]]" = (),
+    without_leaks: bool = False,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Effects:
@@ -166,21 +170,27 @@ def effects(
         resamples: of networks, for the intervals of slopes; 0 for none.
         predict: networks to foretell, each a mapping of every variable to its level, or a TOML file of them
             ([[network]] tables).
+        without_leaks: leave out observations whose OOD set shares classes with the network's own data, or of
+            whose test images more than 0.1 % equal or nearly equal images it was trained on. Of tables that
+            are no scans it needs a column `leakage`: why a row is to be left out, or empty.
         seed: of the resamples.
         progress: called with (stage, done, total).
 
     Raises:
-        RequestError: a table that cannot be analysed, an unknown target, slopes of fewer than 8 networks.
+        RequestError: a table that cannot be analysed, an unknown target, slopes of fewer than 8 networks, a
+            table that does not tell what its OOD sets share with the networks' own data.
     """
     given = _observations(table, variables)
     given = _with_targets(given, targets)
+    given, left_out = leaks.without_leaks(given) if without_leaks else (given, [])
     is_file = isinstance(predict, (str, Path))
     plan = read_plan(predict) if is_file else predict
     check_plan(plan, given.variables, str(predict) if is_file else "the plan")
     notify = progress or (lambda stage, done, total: None)
     design = design_of(given)
     pairs = published.published_pairs(given) if is_released(given) else all_pairs(given, derived_of(given))
-    found = Effects(given, pairs, warnings=warnings_of(given, design))
+    warnings = [*leaks.lines_of(left_out, given), *warnings_of(given, design)]
+    found = Effects(given, pairs, warnings=warnings, left_out=left_out)
     if "r" in given.targets:
         found.bands.update(bands_of(given))  # pyright: ignore[reportAttributeAccessIssue]
     if slopes is None:

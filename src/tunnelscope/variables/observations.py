@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.variables.leaks import COLUMN, leaks_of, read_column, with_leaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ RELEASED_VARIABLES = (
 RELEASED_SETS = ("NINCO", "ImageNet-R", "CUB", "Aircraft", "Flowers", "CIFAR", "Pets", "STL-10")
 NETWORK_MAP = "network_map.csv"  # beside the released table, which names neither networks nor OOD sets
 OURS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a results table
-NOT_VARIABLES = ("network", "ood", "model", "id_set", "architecture", *TARGETS)
+NOT_VARIABLES = ("network", "ood", "model", "id_set", "architecture", COLUMN, *TARGETS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,8 @@ class Observations:
 
     Attributes:
         frame: `network` (a name), `architecture` (of its kind, left out together in one of the tests),
-            `ood`, the variables under the table's own names, and the targets it has: r as a share, rho, A.
+            `ood`, the variables under the table's own names, the targets it has: r as a share, rho, A, and
+            where it is told `leakage`: why the OOD set is not wholly other data (None: not looked at).
         variables: in the table's order.
         targets: of `TARGETS`, those the table has.
         source: for messages.
@@ -91,7 +93,8 @@ def of_frame(frame: "pd.DataFrame", source: str = "the table") -> Observations:
     """Take a table whose columns are named: `network`, `ood`, targets, and what else there is as variables.
 
     Args:
-        frame: `network`, `ood`, and of `r` (a share), `rho`, `A` at least one; optionally `architecture`.
+        frame: `network`, `ood`, and of `r` (a share), `rho`, `A` at least one; optionally `architecture` and
+            `leakage` (why a row's OOD set is not wholly other data; empty where it is).
 
     Raises:
         RequestError: as in `read_table`.
@@ -110,6 +113,8 @@ def of_frame(frame: "pd.DataFrame", source: str = "the table") -> Observations:
         raise RequestError(
             f"{source}: no column besides network, ood and r, rho, A is there to be a variable"
         )
+    if COLUMN in frame.columns:
+        frame[COLUMN] = read_column(frame[COLUMN])
     if "architecture" not in frame.columns:
         frame["architecture"] = frame["model"] if "model" in frame.columns else frame["network"]
     return checked(Observations(frame.reset_index(drop=True), variables, targets, source))
@@ -149,6 +154,8 @@ def of_released(frame: "pd.DataFrame", path: Path | None) -> Observations:
     for column in ("model", "id_set"):
         told[column] = [names[block][column] for block in blocks]
     told["ood"] = [RELEASED_SETS[row % sets] for row in range(len(told))]
+    if COLUMN in told.columns:
+        told[COLUMN] = read_column(told[COLUMN])
     kinds = pd.MultiIndex.from_frame(told[["Stem", "Depth", "Spatial Reduction"]])
     told["architecture"] = [f"stem {stem}, depth {depth}, φ {phi:g}" for stem, depth, phi in kinds]
     source = str(path) if path else "the released table"
@@ -208,7 +215,7 @@ def of_results(folder: Path) -> Observations:
     if len(unknown):
         raise RequestError(f"{folder / 'variables.parquet'} has no row for the network {unknown.iloc[0]!r}")
     frame = joined.drop(columns="_merge").rename(columns={"run": "network"})
-    return of_frame(frame, str(folder))
+    return with_leaks(of_frame(frame, str(folder)), leaks_of(results))
 
 
 def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None) -> Observations:
@@ -229,9 +236,10 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
     scans = {Path(folder).resolve().name: load(folder) for folder in folders}
     if len(scans) < len(folders):
         raise RequestError("two of the scans' folders have the same name; networks are told apart by it")
-    parts = []
+    parts, leaks = [], {}
     for name, one in scans.items():
         table: Any = one.frame
+        leaks |= {(name, ood): reason for (_, ood), reason in leaks_of(table).items()}
         values = table[table["quantity"].isin(list(OURS)) & table["layer"].isna()]
         if values.empty:
             raise RequestError(f"the scan of {name} has no other data than its own; scan it with --ood")
@@ -247,7 +255,7 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
     else:
         told = _variables_file(Path(variables), scans)
     frame: Any = joined.merge(told, on="network", how="left")
-    return of_frame(frame, "the scans")
+    return with_leaks(of_frame(frame, "the scans"), leaks)
 
 
 def _of_run(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,7 +213,11 @@ def published_pairs(given: Observations) -> list[Pair]:
         one, other = (rows_of(given, group) for group in (comparison.one, comparison.other))
         levels = (comparison.one.level, comparison.other.level)
         for target in given.targets:
+            if not networks:  # observations may have been left out
+                continue
             matched, per_network = matched_values(values[target], networks)
+            if not len(matched[0]):
+                continue
             pair = compared(comparison.variable, levels, target, matched, per_network)
             found.append(replace(pair, p_as_published=p_row_order(one, other, target)))
     return corrected(found)
