@@ -208,6 +208,15 @@ def load(folder: str | Path) -> Scan:
     return Scan(run=run, frame=frame, probes=SavedProbes(folder / "probes"), folder=folder)
 
 
+def without_controls(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of a results table that are of the networks themselves, not of their untrained twins."""
+    weights: Any = table["weights"].fillna("")
+    is_random = weights.str.startswith("random")
+    has_own = table["run"].isin(table.loc[~is_random, "run"])  # of a network given untrained all are its own
+    own: Any = table[~(is_random & has_own)]
+    return own
+
+
 def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
     """Rows of the results table with the contract's columns and types; what is not finite is null."""
     import pandas as pd

@@ -32,8 +32,8 @@ def test_a_grid_is_every_combination_but_what_is_left_out(depth, width, seed, ou
     grid = {"arguments": {"depth": depth, "width": width}, "seed": seed}
     kept = [one for one in depth if one != out_depth]
     study = declared(grid, exclude=[{"arguments": {"depth": out_depth}}])
-    if not kept:
-        with pytest.raises(RequestError, match="leaves no network"):
+    if not kept or kept == depth:
+        with pytest.raises(RequestError, match="leaves no network" if not kept else "matches no network"):
             cells_of(study)
         return
     cells = cells_of(study)
@@ -69,9 +69,21 @@ def test_what_decides_nothing_is_not_done_twice():
     cells = cells_of(declared({"variables": {"phi": 0.5}}, {"variables": {"phi": 1.0}, "pool": "flatten"}))
     assert [cell.name for cell in cells] == ["mlp", "mlp-pool=flatten"]
     assert cells[0].training_key == cells[1].training_key
-    assert cells[0].scan_key("exact") != cells[1].scan_key("exact")
+    assert cells[0].scan_keys["exact"] != cells[1].scan_keys["exact"]
     units = units_of(cells)
     assert [unit.kind for unit in units] == ["train", "scan", "scan"]
+
+
+def test_what_a_network_is_made_of_decides_its_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own, start = Path("net.py"), Path("start.safetensors")
+    study = declared({"model": "net.py:make", "training": {"weights": str(start)}})
+    keys = set()
+    for text in ("one", "another"):
+        for path in (own, start):
+            path.write_text(f"{path} {text}")
+            keys.add(cells_of(study)[0].training_key)
+    assert len(keys) == 4
 
 
 def test_several_probes_are_scans_one_after_another():
@@ -90,6 +102,14 @@ def test_networks_that_are_given_are_not_trained():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (
+            'name = "x"\n[data.a]\nsource="s"\n[[networks]]\nmodel="m"\nid="a"\nseed=0.5',
+            "networks[0].seed: Input should be a valid integer, got 0.5",
+        ),
+        (
+            'name = "x"\n[data.a]\nsource="s"\n[[networks]]\nmodel="m"\nid="a"\nseed=[]',
+            "networks[0].seed: ",
+        ),
         ("name = ", "is no TOML"),
         ('name = "x y"\n[data.a]\nsource="s"\n[[networks]]\nmodel="zoo:mlp"\nid="a"', "name: "),
         ('nam = "x"', "no key of a study named 'nam'; nearest: name"),

@@ -12,6 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from tunnelscope.studies.state import State, is_over
+
 SIX = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\nseed=[0, 1]\n'
 GRID = "arguments={depth=[3, 4, 5], width=[8, 16]}\nseed=[0, 1, 2, 3]\n"
 TWENTY_FOUR = f'[[networks]]\nmodel="zoo:mlp"\nid="low"\n{GRID}'
@@ -35,16 +37,17 @@ def workers_of(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         return []
 
 
-def kill_at_random(file: Path, out: str, kills: int, seed: int, most: float) -> int:
-    """Kill the driver, started again each time, or a worker so many times; return the driver's deaths."""
+def kill_at_random(file: Path, out: str, kills: int, seed: int, most: float) -> tuple[int, int]:
+    """Kill the driver, started again each time, or a worker so many times; return how often each died."""
     draws = random.Random(seed)
-    driver, deaths = start(file, out), 0
+    driver, deaths, workers = start(file, out), 0, 0
     for _ in range(kills):
         time.sleep(draws.uniform(0.2, most))
         victims = workers_of(driver)
         if victims and draws.random() < 0.5 and driver.poll() is None:
             try:
                 draws.choice(victims).send_signal(signal.SIGKILL)
+                workers += 1
             except psutil.Error:
                 continue
         else:
@@ -54,12 +57,13 @@ def kill_at_random(file: Path, out: str, kills: int, seed: int, most: float) -> 
             driver = start(file, out)
     driver.kill()
     driver.wait()
-    return deaths
+    return deaths, workers
 
 
 def check_same(file: Path, kills: int, seed: int, most: float) -> None:
-    deaths = kill_at_random(file, "killed", kills, seed, most)
-    assert deaths > 0
+    drivers, workers = kill_at_random(file, "killed", kills, seed, most)
+    assert drivers > 0
+    assert workers > 0
     killed = finish(file, "killed")
     plain = finish(file, "plain")
     pd.testing.assert_frame_equal(killed, plain)
@@ -115,3 +119,4 @@ def test_workers_end_with_their_driver(write, monkeypatch):
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers
     assert not alive
+    assert not is_over(State(Path("orphans")).statuses())  # they ended for its sake, not for want of work

@@ -6,14 +6,22 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import tunnelscope as ts
+from conftest import HOW
 from tunnelscope.errors import MachineError
-from tunnelscope.studies.collect import collect, opened
-from tunnelscope.studies.driver import run_study
-from tunnelscope.studies.work import _is_full
+from tunnelscope.studies.collect import collect, opened, variables_of
+from tunnelscope.studies.declaration import read_declaration
+from tunnelscope.studies.driver import claim, run_study
+from tunnelscope.studies.networks import cells_of
+from tunnelscope.studies.state import State
+from tunnelscope.studies.units import training_of, units_of
+from tunnelscope.studies.work import Worker, _is_full
+from tunnelscope.variables.observations import read_table
 
 ODD = """
 import errno, os, signal
@@ -26,6 +34,8 @@ class Grey(nn.Module):
 def net(kind="good", classes=5):
     if kind == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.path.exists("mended"):
+        kind = "good"
     if kind == "full":
         raise OSError(errno.ENOSPC, "No space left on device")
     if kind == "wrong":
@@ -38,10 +48,10 @@ COMPARED = ["run", "layer", "layer_b", "dataset", "quantity", "protocol", "value
 
 @pytest.fixture
 def odd(write, tmp_path):
-    """Write a study of networks that go wrong in the ways named; `repair` makes one of them good."""
+    """Write a study of networks that go wrong in the ways named, until there is a file `mended`."""
 
-    def written(*kinds: str, repair: str = "") -> Path:
-        (tmp_path / "odd.py").write_text(ODD.replace(f'"{repair}"', '"nothing"') if repair else ODD)
+    def written(*kinds: str) -> Path:
+        (tmp_path / "odd.py").write_text(ODD)
         listed = ", ".join(f'"{kind}"' for kind in kinds)
         return write(f'[[networks]]\nmodel = "odd.py:net"\nid = "low"\narguments.kind = [{listed}]\n')
 
@@ -60,9 +70,8 @@ def test_the_table_is_that_of_plain_calls(write, tmp_path):
     assert table["run"].unique().tolist() == ["mlp-depth=3", "mlp-depth=4"]
     own, other = ("sklearn:digits?classes=0-4&per_class=40", "sklearn:digits?classes=5-9&per_class=40")
     for depth in (3, 4):
-        trained = ts.train(
-            f"zoo:mlp?depth={depth}&width=16", own, out=tmp_path / f"t{depth}", recipe="one-cycle", epochs=3
-        )
+        settings = {"out": tmp_path / f"t{depth}", "recipe": "one-cycle", "epochs": 3, "precision": "f32"}
+        trained = ts.train(f"zoo:mlp?depth={depth}&width=16", own, **settings)
         data = replace(ts.load_data(own), key="low")  # bootstraps are drawn by a set's name
         plain = ts.scan(trained.network, id=data, ood={"high": other}, probe="ridge", cache=False).table()
         plain = plain.assign(run=f"mlp-depth={depth}")
@@ -140,7 +149,10 @@ def test_a_network_that_fails_leaves_the_rest_and_its_log(odd, tunnelscope):
     assert first["network"] == "net-kind=wrong"
     assert any("ZeroDivisionError" in line for line in first["lines"])
     assert "ZeroDivisionError" in Path("runs/small/report.html").read_text()
-    odd("wrong", "good", repair="wrong")
+    only = tunnelscope("study", "run", file, "--executor", "here", "--only", "*good")
+    assert only.code == 0
+    assert json.loads(Path("runs/small/study.json").read_text())["failures"] == told["failures"]
+    Path("mended").touch()
     again = tunnelscope("study", "run", file, "--executor", "here")
     assert again.code == 0
     assert "failed before are tried again" in again.err
@@ -159,9 +171,9 @@ def test_a_full_disk_stops_the_study_and_loses_nothing(odd, tunnelscope):
     assert done.code == 3
     assert "No space left" in done.err
     assert "the same command goes on" in done.err
-    _, _, statuses = opened(Path("runs/small"))
+    _, statuses = opened(Path("runs/small"))
     assert [status.state for status in statuses] == ["done", "done", "waiting", "waiting"]
-    odd("good", "full", repair="full")
+    Path("mended").touch()
     assert tunnelscope("study", "run", "study.toml", "--workers", "1").code == 0
 
 
@@ -206,6 +218,85 @@ def test_collecting_never_raises(write):
     told = collect(outcome.folder)
     assert len(told["damaged"]) == 1
     assert pd.read_parquet(outcome.folder / "results.parquet")["run"].nunique() == 1
+
+
+def test_a_damaged_result_is_made_anew(write, tunnelscope):
+    file = write()
+    outcome = run_study(file, executor="here")
+    whole = pd.read_parquet(outcome.folder / "results.parquet")
+    [first, second] = sorted(outcome.folder.glob("results/scan-*/"))
+    (first / "results.parquet").write_bytes(b"cut off")
+    (second / "report.html").unlink()
+    for weights in outcome.folder.glob("results/train-*/model.safetensors"):
+        weights.write_bytes(b"")
+    same = bytearray((table := second / "results.parquet").read_bytes())
+    done = tunnelscope("study", "run", file, "--executor", "here")
+    assert done.code == 0
+    assert "done already" not in done.err
+    pd.testing.assert_frame_equal(pd.read_parquet(outcome.folder / "results.parquet"), whole)
+    assert (second / "report.html").exists()
+    same[-4:] = b"XXXX"  # as long as it was
+    table.write_bytes(same)
+    assert tunnelscope("study", "run", file, "--executor", "here").code == 1
+    assert tunnelscope("study", "run", file, "--executor", "here").code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(outcome.folder / "results.parquet"), whole)
+
+
+def test_rows_of_controls_are_kept_and_are_no_effects(write):
+    outcome = run_study(write(how=HOW + "control = true\n"), executor="here")
+    table = pd.read_parquet(outcome.folder / "results.parquet")
+    scans = [pd.read_parquet(path) for path in outcome.folder.glob("results/scan-*/results.parquet")]
+    assert len(table) == sum(map(len, scans))
+    assert table["weights"].str.startswith("random").any()
+    plain = run_study(write(), executor="here", out="plain")
+    ours = [read_table(folder).frame.sort_values("network") for folder in (outcome.folder, plain.folder)]
+    pd.testing.assert_frame_equal(*ours)
+
+
+def test_collecting_from_elsewhere_or_with_other_data_keeps_the_table(write, tmp_path, monkeypatch):
+    folders = "[data.low]\nsource='low'\n[data.high]\nsource='high'\n"
+    images = np.random.default_rng(0).integers(0, 255, (2, 2, 8, 8, 8), dtype=np.uint8)
+    for name, classes in zip(("low", "high"), images, strict=True):
+        for label, pixels in enumerate(classes):
+            for split in ("train", "test"):
+                place = tmp_path / name / split / str(label)
+                place.mkdir(parents=True)
+                for number, image in enumerate(pixels):
+                    Image.fromarray(image).save(place / f"{number}.png")
+    outcome = run_study(write(data=folders), executor="here")
+    whole = pd.read_parquet(outcome.folder / "results.parquet")
+    assert len(whole)
+    (tmp_path / "low").rename(tmp_path / "gone")
+    monkeypatch.chdir("/")
+    collect(outcome.folder)
+    pd.testing.assert_frame_equal(pd.read_parquet(outcome.folder / "results.parquet"), whole)
+
+
+def test_a_worker_from_before_an_edit_does_what_the_edited_file_says(write):
+    outcome = run_study(write(), executor="here")
+    worker = Worker(outcome.folder)
+    edited = write(how=HOW.replace("epochs = 3", "epochs = 1"))
+    declared = read_declaration(edited)
+    cells, state = cells_of(declared), State(outcome.folder)
+    claim(state, declared, str(edited), units_of(cells), True, lambda line: None)
+    state.declare(units_of(cells), frozenset(), cells)
+    assert worker.run() == 4
+    told = [
+        json.loads((training_of(cell).folder(outcome.folder) / "train.json").read_text()) for cell in cells
+    ]
+    assert [one["settings"]["recipe"]["epochs"] for one in told] == [1, 1]
+
+
+def test_what_differs_between_networks_has_the_value_it_takes(write):
+    grids = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=3, width=16}\n'
+    grids += '[[networks]]\nmodel="zoo:vgg11"\nid="low"\narguments={width=0.0625}\nseed=[0]\n'
+    grids += "training = { epochs = 1, batch = 64 }\nvariables = { phi = 0.5 }\n"
+    cells = cells_of(read_declaration(write(grids)))
+    told = variables_of(cells, {cell.name: {} for cell in cells}).set_index("architecture")
+    assert told["epochs"].to_dict() == {"zoo:mlp": 3, "zoo:vgg11": 1}
+    assert told["batch"].to_dict() == {"zoo:mlp": 128, "zoo:vgg11": 64}
+    assert told["depth"].isna().to_dict() == {"zoo:mlp": False, "zoo:vgg11": True}
+    assert told["phi"].isna().to_dict() == {"zoo:mlp": True, "zoo:vgg11": False}
 
 
 def test_a_full_disk_that_a_library_tells_in_words_alone():

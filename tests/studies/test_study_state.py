@@ -142,5 +142,5 @@ def test_a_damaged_file_and_one_of_another_version(state):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    with pytest.raises(MachineError, match="cannot be written"):
+    with pytest.raises(MachineError, match="cannot be read"):
         State(tmp_path / "none").statuses()

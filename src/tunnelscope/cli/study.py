@@ -139,7 +139,7 @@ def run(
             announce=progress.announce,
         )
     show(outcome.folder, as_json)
-    if outcome.failed:
+    if outcome.failed or outcome.damaged:
         sys.exit(FAILED)
 
 
@@ -150,7 +150,7 @@ def status(folder: Path, as_json: bool) -> None:
     """Say how the study in DIR stands, unit by unit with --json."""
     from tunnelscope.studies.collect import opened
 
-    about, _, statuses = opened(folder)
+    about, statuses = opened(folder)
     if as_json:
         click.echo(json.dumps({"study": about["study"], "units": list(map(as_told, statuses))}, indent=1))
         return
@@ -166,10 +166,8 @@ def collect(folder: Path, as_json: bool) -> None:
     from tunnelscope.studies.collect import collect as gather
 
     told = gather(folder)
-    for line in told["damaged"]:
-        echo_error(f"left out: {line}")
     show(folder, as_json)
-    if told["failures"]:
+    if told["failures"] or told["damaged"]:
         sys.exit(FAILED)
 
 
@@ -206,6 +204,8 @@ def show(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
         click.echo(networks_table(folder, told))
+    for line in told["damaged"]:
+        echo_error(f"damaged, left out, made anew by the next run: {line}")
     for one in told["failures"]:
         echo_error(f"failed: {one['network']}, {one['kind']}: {one['error']} ({folder / one['log']})")
     echo_error(f"Table: {folder}/results.parquet; which variables matter: tunnelscope effects {folder}")

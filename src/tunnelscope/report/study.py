@@ -14,6 +14,7 @@ from tunnelscope.report.figures import Figure
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
 from tunnelscope.report.words import UNKNOWN
+from tunnelscope.results import without_controls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,8 @@ def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFram
 
 def values_of(frame: Any) -> pd.DataFrame:
     """r, ρ and A, one row a network and OOD set; of several probes those of the first."""
-    rows = frame[frame["quantity"].isin(list(TARGETS)) & frame["layer"].isna()]
+    rows = without_controls(frame)
+    rows = rows[rows["quantity"].isin(list(TARGETS)) & rows["layer"].isna()]
     rows = rows.drop_duplicates(["run", "dataset", "quantity"])
     wide = rows.pivot(index=["run", "dataset"], columns="quantity", values="value").reset_index()
     return wide.rename(columns=TARGETS | {"run": "network", "dataset": "ood"})
@@ -102,29 +104,34 @@ def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
                 ]
                 if own:
                     about = {"dataset": dataset, "variable": variable, "level": str(level), "order": place}
-                    parts.append(pd.DataFrame(about | band_of(own)))
+                    told = one_curve(*own[0]) if variable == "network" else band_of(own)
+                    parts.append(pd.DataFrame(about | told))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def curves_of(frame: Any) -> dict[tuple[str, str], Any]:
-    """Accuracies on the grid of depths, by network and data set; of several probes those of the first."""
+def curves_of(frame: Any) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """Relative depths and accuracies by network and data set; of several probes those of the first."""
     is_curve = (frame["quantity"] == "probe_accuracy") & (frame["split"] == "test")
     rows = frame[is_curve & (frame["layer_index"] > 0)]
     if rows.empty:
         return {}
     first = rows.groupby("run")["protocol"].transform("first")
-    rows = rows[(rows["protocol"] == first) & ~rows["weights"].fillna("").str.startswith("random")]
+    rows = without_controls(rows[rows["protocol"] == first])
     found = {}
     for (run, dataset), own in rows.groupby(["run", "dataset"], sort=False):
         means = own.groupby("depth_fraction")["value"].mean()
-        depths = means.index.to_numpy(float)
-        found[run, dataset] = np.interp(GRID, depths, means.to_numpy(float), left=np.nan)  # no layer before
+        found[run, dataset] = (means.index.to_numpy(float), means.to_numpy(float))
     return found
 
 
-def band_of(curves: list[Any]) -> dict[str, Any]:
-    """The mean of several curves, the lowest and the highest."""
-    stack = np.stack(curves)
+def one_curve(depths: Any, accuracies: Any) -> dict[str, Any]:
+    """A network's own layers, with nothing between them."""
+    return {"depth": depths, "accuracy": accuracies, "low": accuracies, "high": accuracies}
+
+
+def band_of(curves: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """The mean of several curves on a grid of depths, the lowest and the highest."""
+    stack = np.stack([np.interp(GRID, *curve, left=np.nan) for curve in curves])  # no layer before the first
     there = np.isfinite(stack).all(axis=0)
     stack = stack[:, there]
     return {
@@ -158,7 +165,8 @@ def curve_chart(curves: pd.DataFrame) -> Any:
 def network_rows(told: dict[str, Any], frame: Any) -> list[dict[str, Any]]:
     """A row of text a network: how it stands, its accuracy, where its tunnel starts, r by OOD set."""
     others = list(dict.fromkeys(frame.loc[frame["role"] == "ood", "dataset"].dropna()))
-    retained = frame[(frame["quantity"] == "retained") & frame["layer"].isna()]
+    frame = without_controls(frame)
+    retained = frame[(frame["quantity"] == "retained_paper") & frame["layer"].isna()]
     retained = retained.drop_duplicates(["run", "dataset"]).set_index(["run", "dataset"])["value"]
     own = frame[frame["quantity"] == "network_accuracy"].drop_duplicates("run").set_index("run")["value"]
     start = frame[frame["quantity"] == "start_95"].dropna(subset="value")

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tunnelscope.data import load_data
-from tunnelscope.data.patterns import is_pattern
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.studies.declaration import Data, Declaration
+from tunnelscope.studies.sizes import is_here
 
 AGREES, DIFFERS, UNREADABLE, ABSENT = "agrees", "differs", "cannot be read", "not there"
 COUNTED = ("classes", "train", "test")
@@ -57,7 +56,7 @@ def _checked(name: str, told: Data, announce: Callable[[str], None] | None) -> C
     try:
         data = load_data(told.source, announce=announce)
     except (RequestError, MachineError) as error:
-        if _is_here(told.source):
+        if is_here(told.source):
             return Checked(name, told.source, UNREADABLE, str(error), declared)
         return Checked(name, told.source, ABSENT, _how_to_get(told, error), declared)
     found: dict[str, int] = {
@@ -77,16 +76,6 @@ def _checked(name: str, told: Data, announce: Callable[[str], None] | None) -> C
     if undeclared:
         said += f" ({', '.join(undeclared)} not declared)"
     return Checked(name, told.source, AGREES, said, declared, found)
-
-
-def _is_here(source: str) -> bool:
-    """Whether something lies at a source, readable or not."""
-    location = source.partition("?")[0]
-    if location.startswith("sklearn:"):
-        return True
-    if is_pattern(location):
-        return Path(location.split("{")[0].split("*")[0]).parent.is_dir()
-    return Path(location).expanduser().exists()
 
 
 def _how_to_get(told: Data, error: Exception) -> str:

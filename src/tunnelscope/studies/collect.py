@@ -1,5 +1,6 @@
 """One table of a study: the rows of every scan that is done, and a row of variables for every network."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tunnelscope.checkpoints import read_settings
 from tunnelscope.errors import RequestError
 from tunnelscope.files import write_json, write_whole
+from tunnelscope.models.spec import parse_model
+from tunnelscope.models.zoo import ZOO
 from tunnelscope.results import COLUMNS, Scan, load
-from tunnelscope.studies.declaration import Declaration
-from tunnelscope.studies.networks import Cell, cells_of
-from tunnelscope.studies.state import FAILED, State, Status
+from tunnelscope.studies.networks import FACTORS, Cell
+from tunnelscope.studies.sizes import recipe_of
+from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, State, Status
 from tunnelscope.studies.units import WEIGHTS, training_of, units_of_cell
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 UNTOLD = ("seed", "classes", "per_class")  # replicates; what is counted on the data that was trained on
 # A row of the long table is one value of these.
-WHAT = ("run", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")
+WHAT = ("run", "weights", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")
 
 
 def collect(folder: str | Path) -> dict[str, Any]:
@@ -40,13 +43,18 @@ def collect(folder: str | Path) -> dict[str, Any]:
     from tunnelscope.report.study import write_study
 
     folder = Path(folder)
-    about, cells, statuses = opened(folder)
+    about, statuses = opened(folder)
+    cells = State(folder).cells()
     by_key = {status.unit.key: status for status in statuses}
     tables, entries, damaged = [], [], []
     for cell in cells:
         entry = _entry(cell, folder, by_key)
         for unit in units_of_cell(cell):
-            if unit.kind != "scan" or not unit.is_done(folder):
+            if unit.kind != "scan":
+                continue
+            if not unit.is_done(folder):
+                if unit.key in by_key and by_key[unit.key].state == DONE:
+                    damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made")
                 continue
             try:
                 scan = load(unit.folder(folder))
@@ -54,6 +62,7 @@ def collect(folder: str | Path) -> dict[str, Any]:
                 entry |= _of_scan(scan)
                 entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
             except Exception as error:  # of a damaged file pyarrow and json may say anything
+                unit.unmark(folder)
                 damaged.append(f"{cell.name}: {unit.folder(folder)}: {error}")
         entries.append(entry)
     frame = gathered(tables)
@@ -64,7 +73,11 @@ def collect(folder: str | Path) -> dict[str, Any]:
         "study": about["study"],
         "networks": entries,
         "variables": [name for name in variables.columns if name not in ("run", "architecture")],
-        "failures": [failure(status, folder) for status in statuses if status.state == FAILED],
+        "failures": [
+            failure(status, folder)
+            for status in statuses
+            if status.state == FAILED and status.error != AFTER_ANOTHER
+        ],
         "damaged": damaged,
     }
     write_json(folder / "study.json", told)
@@ -72,14 +85,12 @@ def collect(folder: str | Path) -> dict[str, Any]:
     return told
 
 
-def opened(folder: Path) -> tuple[Mapping[str, str], list[Cell], list[Status]]:
-    """What a study's folder holds: what was put down, networks, units. Raises RequestError: it holds none."""
+def opened(folder: Path) -> tuple[Mapping[str, str], list[Status]]:
+    """What a study's folder holds: what was put down, and its units. Raises RequestError: it holds none."""
     state = State(folder)
     if not state.is_there():
         raise RequestError(f"{folder} holds no study; `tunnelscope study run FILE --out {folder}` makes one")
-    about = state.about()
-    declared = Declaration.model_validate_json(about["declaration"])
-    return about, cells_of(declared), state.statuses()
+    return state.about(), state.statuses()
 
 
 def _of_scan(scan: Scan) -> dict[str, Any]:
@@ -141,23 +152,45 @@ def gathered(tables: Sequence["pd.DataFrame"]) -> "pd.DataFrame":
 def variables_of(cells: Sequence[Cell], entries: Mapping[str, Mapping[str, Any]]) -> "pd.DataFrame":
     """One row a network: `run`, `architecture`, and a column for everything that differs between networks.
 
-    Seeds are no variable: networks that differ in nothing else are replicates. γ, parameters a training
-    image, follows from the others and is called `gamma`. What only some networks have is left out.
+    Seeds are no variable: networks that differ in nothing else are replicates. What one network's file or
+    recipe leaves open has the value that it takes; what a network does not have is missing in its row. γ,
+    parameters a training image, follows from the others and is called `gamma`.
     """
     import pandas as pd
 
+    arguments = {name for cell in cells for name in cell.levels if name.startswith("arguments.")}
+    settings = {name for cell in cells for name in cell.training} - {"weights"}
     rows = []
     for cell in cells:
-        levels = {name.rpartition(".")[2]: value for name, value in cell.levels.items() if name not in UNTOLD}
-        row = {"run": cell.name, "architecture": str(cell.levels["model"])} | levels | dict(cell.told)
-        rows.append(row | _of_its_data(entries[cell.name]))
+        levels = {name: cell.levels[name] for name in FACTORS if name in cell.levels and name not in UNTOLD}
+        levels |= {name.partition(".")[2]: argument_of(cell, name) for name in sorted(arguments)}
+        levels |= {name: setting_of(cell, name) for name in sorted(settings)}
+        row = {"run": cell.name, "architecture": str(cell.levels["model"])} | levels | {"pool": cell.pool}
+        rows.append(row | cell.told | _of_its_data(entries[cell.name]))
     frame: Any = pd.DataFrame(rows)
-    kept = [
-        name
-        for name in frame.columns[2:]
-        if frame[name].notna().all() and frame[name].astype(str).nunique() > 1
-    ]
+    kept = [name for name in frame.columns[2:] if frame[name].astype(object).map(repr).nunique() > 1]
+    for name in kept:
+        if frame[name].dropna().map(type).nunique() > 1 and frame[name].dtype == object:
+            frame[name] = frame[name].map(lambda level: level if level is None else str(level))
     return frame[["run", "architecture", *kept]]
+
+
+def argument_of(cell: Cell, name: str) -> Any:
+    """An argument of a network (`arguments.depth`): its level, else the zoo's default; None without one."""
+    if name in cell.levels:
+        return cell.levels[name]
+    spec = parse_model(cell.model)
+    if spec.kind != "zoo" or spec.name not in ZOO:
+        return None
+    told = inspect.signature(ZOO[spec.name].build).parameters.get(name.partition(".")[2])
+    return None if told is None or told.default is inspect.Parameter.empty else told.default
+
+
+def setting_of(cell: Cell, name: str) -> Any:
+    """A setting of a training: as told, else the recipe's; None of a network that is not trained."""
+    if not cell.is_trained or name in cell.training:
+        return cell.training.get(name)
+    return recipe_of(cell).as_dict().get(name)
 
 
 def _of_its_data(entry: Mapping[str, Any]) -> dict[str, float]:

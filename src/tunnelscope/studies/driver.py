@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tunnelscope.errors import MachineError, RequestError, unknown_name
 from tunnelscope.files import check_writable
+from tunnelscope.models.spec import parse_model
 from tunnelscope.studies import CLUSTER_WORKERS, EXECUTORS
 from tunnelscope.studies.collect import collect
 from tunnelscope.studies.declaration import Declaration, read_declaration
@@ -17,10 +18,11 @@ from tunnelscope.studies.executors import Dask, Executor, Here, Local, SlurmArra
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.plan import data_sizes, missing_of
 from tunnelscope.studies.sizes import check_possible, recorder_of
-from tunnelscope.studies.state import DONE, FAILED, RUNNING, State, Status, counts_of, is_over
+from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, RUNNING, State, Status, counts_of, is_over
 from tunnelscope.studies.units import LOGS, Unit, units_of, units_of_cell
 from tunnelscope.studies.work import STOP
 
+LIBRARIES = ("zoo", "timm", "torchvision")  # whose networks are built to see that they can be
 LOOK = 0.5  # seconds between looks at the state
 Progress = Callable[[str, int, int], None]
 
@@ -160,7 +162,7 @@ def check_cells(declared: Declaration, cells: Sequence[Cell], progress: Progress
         own = data[cell.source]
         look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
         check_possible(cell)
-        if look not in built:
+        if look not in built and parse_model(cell.model).kind in LIBRARIES:
             recorder_of(cell, own)
             built.add(look)
     progress("checking networks", len(cells), len(cells))
@@ -296,6 +298,8 @@ def watch_over(
             for status in mine:
                 if status.state == FAILED and status.unit.key not in said:
                     said.add(status.unit.key)
+                    if status.error == AFTER_ANOTHER:
+                        continue
                     say(f"failed: {status.unit.kind} of {status.unit.network}: {status.error}")
             over = sum(status.state in (DONE, FAILED) for status in mine)
             progress("trainings and scans", over, len(mine))

@@ -16,15 +16,13 @@ from tunnelscope.probes.costs import fit_work
 from tunnelscope.studies.declaration import Declaration
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.sizes import (
-    DEFAULT_RECIPE,
-    OF_TRAINING,
     DataSize,
     NetworkSize,
     data_size,
     network_size,
+    recipe_of,
 )
 from tunnelscope.studies.units import Unit, units_of
-from tunnelscope.training.recipe import recipe_named
 
 KINDS = {"train": "trainings", "scan": "scans"}
 PROCESS = 500e6  # bytes of a worker with its libraries
@@ -199,9 +197,7 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
     batch, seen = 1, 0
     if cell.is_trained:
         rows = min(rows, cell.training.get("max_samples") or rows)
-        settings = {name: value for name, value in cell.training.items() if name not in OF_TRAINING}
-        name = parse_model(cell.model).name
-        recipe = recipe_named(str(cell.training.get("recipe", DEFAULT_RECIPE)), name, settings)
+        recipe = recipe_of(cell)
         batch, seen = recipe.batch, rows * recipe.epochs
     widths, most = list(built.layers.values()), cell.scan.max_samples
     scanning = work = 0.0

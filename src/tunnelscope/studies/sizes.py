@@ -70,11 +70,20 @@ def data_size(source: str, told: Data | None) -> DataSize:
     except MachineError:  # the hub does not answer
         return absent
     except RequestError:
-        location = source.partition("?")[0]
-        if ":" in location or is_pattern(location) or Path(location).exists():
-            raise  # it is there, and the query or the files are wrong
+        if is_here(source):
+            raise
         return absent
     return DataSize(len(data.class_names), len(data.train), len(data.test), image_shape(data.train), True)
+
+
+def is_here(source: str) -> bool:
+    """Whether something lies at a source, readable or not."""
+    location = source.partition("?")[0]
+    if location.startswith("sklearn:"):
+        return True
+    if is_pattern(location):
+        return Path(location.split("{")[0].split("*")[0]).parent.is_dir()
+    return Path(location).expanduser().exists()
 
 
 def _chosen(
@@ -127,20 +136,25 @@ def recorder_of(cell: Cell, data: DataSize) -> Recorder:
         raise RequestError(f"{cell.name}: {error}") from error
 
 
+def recipe_of(cell: Cell) -> Recipe:
+    """The recipe that a cell is trained by, with its changes. Raises RequestError."""
+    changes = {name: value for name, value in cell.training.items() if name not in OF_TRAINING}
+    recipe = str(cell.training.get("recipe", DEFAULT_RECIPE))
+    return recipe_named(recipe, parse_model(cell.model).name, changes)
+
+
 def check_possible(cell: Cell) -> None:
     """Refuse a network that the papers do not have at a size, and settings that no training has.
 
     Raises:
         RequestError: what is wrong, and the nearest right thing.
     """
-    settings = {name: value for name, value in cell.training.items() if name not in OF_TRAINING}
-    name = parse_model(cell.model).name
     if cell.is_trained:
         known = [*OF_TRAINING, *(field.name for field in fields(Recipe) if field.name != "source")]
-        for setting in settings:
+        for setting in cell.training:
             if setting not in known:
                 raise RequestError(f"{cell.name}: {unknown_name('setting of training', setting, known)}")
-        recipe_named(str(cell.training.get("recipe", DEFAULT_RECIPE)), name, settings)
+        recipe_of(cell)
     side = parse_model(cell.model).overrides.size
     if "_dagger" in cell.model and side is not None and max(side) > DAGGER_SIDE:
         raise RequestError(

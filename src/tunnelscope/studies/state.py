@@ -27,6 +27,7 @@ VERSION = 2
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 LEASE = 60.0  # seconds that a beat may stand still
 BUSY = 60.0  # seconds to wait for others' transactions
+AFTER_ANOTHER = "what it needs failed"  # the error of a unit that was never begun
 MOST_DEATHS = 3  # of workers over one unit
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 PROCESSES = Path("/proc/self/ns/pid")  # names the processes that numbers are of: a container has its own
@@ -275,8 +276,8 @@ class State:
             if not more:
                 return
             connection.executemany(
-                f"update units set state='{FAILED}', error='what it needs failed' where key=?",
-                [(one,) for one in more],
+                f"update units set state='{FAILED}', error=? where key=?",
+                [(AFTER_ANOTHER, one) for one in more],
             )
             failed |= set(more)
 

@@ -1,7 +1,7 @@
 """`ts.effects`: the whole analysis of one table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +189,7 @@ def effects(
     notify = progress or (lambda stage, done, total: None)
     design = design_of(given)
     pairs = published.published_pairs(given) if is_released(given) else all_pairs(given, derived_of(given))
-    warnings = [*leaks.lines_of(left_out, given), *warnings_of(given, design)]
+    warnings = [*given.notes, *leaks.lines_of(left_out, given), *warnings_of(given, design)]
     found = Effects(given, pairs, warnings=warnings, left_out=left_out)
     if "r" in given.targets:
         found.bands.update(bands_of(given))  # pyright: ignore[reportAttributeAccessIssue]
@@ -252,4 +252,4 @@ def _with_targets(given: Observations, targets: Sequence[str] | None) -> Observa
             raise unknown_name("target", target, given.targets)
     if not targets:
         raise RequestError("no target is named; there are r, rho and A")
-    return Observations(given.frame, given.variables, tuple(targets), given.source)
+    return replace(given, targets=tuple(targets))

@@ -1,13 +1,14 @@
 """A table of many networks as rows of (network, OOD set) with their variables and r, ρ and A."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunnelscope.errors import RequestError, unknown_name
+from tunnelscope.results import load, without_controls
 from tunnelscope.variables.leaks import COLUMN, leaks_of, read_column, with_leaks
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ RELEASED_VARIABLES = (
 RELEASED_SETS = ("NINCO", "ImageNet-R", "CUB", "Aircraft", "Flowers", "CIFAR", "Pets", "STL-10")
 NETWORK_MAP = "network_map.csv"  # beside the released table, which names neither networks nor OOD sets
 OURS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a results table
+MOSTLY = 0.8  # of the networks have a variable: those without it are left out, not the variable
 NOT_VARIABLES = ("network", "ood", "model", "id_set", "architecture", COLUMN, *TARGETS)
 
 
@@ -42,12 +44,14 @@ class Observations:
         variables: in the table's order.
         targets: of `TARGETS`, those the table has.
         source: for messages.
+        notes: what was left out when the table was read, a line each.
     """
 
     frame: Any  # a pandas frame
     variables: tuple[str, ...]
     targets: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def networks(self) -> list[str]:
@@ -57,7 +61,7 @@ class Observations:
     def of(self, networks: Sequence[str]) -> "Observations":
         """The rows of some networks."""
         rows = self.frame[self.frame["network"].isin(list(networks))].reset_index(drop=True)
-        return Observations(rows, self.variables, self.targets, self.source)
+        return replace(self, frame=rows)
 
 
 def read_table(path: str | Path) -> Observations:
@@ -207,15 +211,47 @@ def of_results(folder: Path) -> Observations:
     results, variables = tables
     if "run" not in variables.columns:
         raise unknown_name(f"column of {folder / 'variables.parquet'}", "run", map(str, variables.columns))
-    values: Any = results[results["quantity"].isin(list(OURS)) & results["layer"].isna()]
-    wide = values.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
-    wide = wide.reset_index().rename(columns=OURS | {"dataset": "ood"})
+    wide, notes = targets_of(results)
+    variables, gaps = without_gaps(variables)
+    wide = wide[wide["run"].isin(variables["run"]) | ~wide["run"].isin(tables[1]["run"])]
     joined = wide.merge(variables, on="run", how="left", indicator=True)
     unknown = joined.loc[joined["_merge"] == "left_only", "run"]
     if len(unknown):
         raise RequestError(f"{folder / 'variables.parquet'} has no row for the network {unknown.iloc[0]!r}")
     frame = joined.drop(columns="_merge").rename(columns={"run": "network"})
-    return with_leaks(of_frame(frame, str(folder)), leaks_of(results))
+    given = replace(of_frame(frame, str(folder)), notes=(*notes, *gaps))
+    return with_leaks(given, leaks_of(results))
+
+
+def targets_of(results: "pd.DataFrame") -> tuple[Any, list[str]]:
+    """r, ρ and A of a results table, a row a run and OOD set; of several probes those of the first."""
+    rows: Any = without_controls(results)
+    rows = rows[rows["quantity"].isin(list(OURS)) & rows["layer"].isna()]
+    protocols = list(dict.fromkeys(rows["protocol"].dropna()))
+    first = rows[rows["protocol"].fillna("") == (protocols[0] if protocols else "")]
+    notes = []
+    if len(protocols) > 1:
+        notes.append(f"of several probes r, ρ and A are those of {protocols[0]}")
+    wide = first.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
+    return wide.reset_index().rename(columns=OURS | {"dataset": "ood"}), notes
+
+
+def without_gaps(variables: Any) -> tuple[Any, list[str]]:
+    """Variables that all networks have: where most have one the others are left out, else the variable."""
+    kept, notes = variables, []
+    for name in variables.columns.drop("run"):
+        there = kept[name].notna()
+        if there.all():
+            continue
+        few = f"{(~there).sum()} of {len(kept)} networks have no {name}"
+        if there.mean() >= MOSTLY:
+            kept = kept[there]
+            notes.append(f"{few}; they are left out")
+        else:
+            kept = kept.drop(columns=name)
+            notes.append(f"{few}; it is no variable here")
+    constant = [name for name in kept.columns.drop("run") if kept[name].nunique() == 1]
+    return kept.drop(columns=[name for name in constant if name != "architecture"]), notes
 
 
 def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None) -> Observations:
@@ -231,8 +267,6 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
     """
     import pandas as pd
 
-    from tunnelscope.results import load
-
     scans = {Path(folder).resolve().name: load(folder) for folder in folders}
     if len(scans) < len(folders):
         raise RequestError("two of the scans' folders have the same name; networks are told apart by it")
@@ -240,7 +274,8 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
     for name, one in scans.items():
         table: Any = one.frame
         leaks |= {(name, ood): reason for (_, ood), reason in leaks_of(table).items()}
-        values = table[table["quantity"].isin(list(OURS)) & table["layer"].isna()]
+        values = without_controls(table)
+        values = values[values["quantity"].isin(list(OURS)) & values["layer"].isna()]
         if values.empty:
             raise RequestError(f"the scan of {name} has no other data than its own; scan it with --ood")
         wide = values.pivot_table(index="dataset", columns="quantity", values="value")
