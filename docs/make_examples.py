@@ -4,8 +4,8 @@
         runs/demo runs/resnet56 runs/mobilenet runs/minilm
 
 DATA_FOLDER, as it stands in the commands, is written as `data`. The scans are made by the commands that
-the pages show, `runs/both` is their comparison, `runs/effects` what `effects` found in the four ResNets; the demo is run anew into its folder, to be timed from
-start to end on a machine that does nothing else.
+the pages show; `runs/both` is their comparison, `runs/effects` what `effects` found in the four ResNets. The
+demo is run anew into its folder, to be timed from start to end on a machine that does nothing else.
 `tests/test_docs.py` checks that the pages are what this script writes.
 """
 

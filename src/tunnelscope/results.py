@@ -208,13 +208,11 @@ def load(folder: str | Path) -> Scan:
     return Scan(run=run, frame=frame, probes=SavedProbes(folder / "probes"), folder=folder)
 
 
-def without_controls(table: "pd.DataFrame") -> "pd.DataFrame":
+def without_controls(table: Any) -> Any:  # pandas frames
     """The rows of a results table that are of the networks themselves, not of their untrained twins."""
-    weights: Any = table["weights"].fillna("")
-    is_random = weights.str.startswith("random")
+    is_random = table["weights"].fillna("").str.startswith("random")
     has_own = table["run"].isin(table.loc[~is_random, "run"])  # of a network given untrained all are its own
-    own: Any = table[~(is_random & has_own)]
-    return own
+    return table[~(is_random & has_own)]
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":

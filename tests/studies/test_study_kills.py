@@ -37,24 +37,30 @@ def workers_of(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         return []
 
 
+def awaited_workers(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    deadline = time.monotonic() + 30
+    while not (found := workers_of(driver)) and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def kill_at_random(file: Path, out: str, kills: int, seed: int, most: float) -> tuple[int, int]:
-    """Kill the driver, started again each time, or a worker so many times; return how often each died."""
+    """Kill a worker and the driver in turn, at random moments; return how often each of the two died."""
     draws = random.Random(seed)
     driver, deaths, workers = start(file, out), 0, 0
-    for _ in range(kills):
+    for turn in range(kills):
         time.sleep(draws.uniform(0.2, most))
-        victims = workers_of(driver)
-        if victims and draws.random() < 0.5 and driver.poll() is None:
+        if turn % 2:
+            driver.kill()
+            driver.wait()
+            deaths += 1
+            driver = start(file, out)
+        elif victims := awaited_workers(driver):
             try:
                 draws.choice(victims).send_signal(signal.SIGKILL)
                 workers += 1
             except psutil.Error:
                 continue
-        else:
-            driver.kill()
-            driver.wait()
-            deaths += 1
-            driver = start(file, out)
     driver.kill()
     driver.wait()
     return deaths, workers
