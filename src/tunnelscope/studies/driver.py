@@ -141,7 +141,7 @@ def declare(
 def check_options(executor: str, workers: int | None, threads: int | None, dask: str | None) -> None:
     """Refuse what an executor would not heed. Raises RequestError."""
     told = {"workers": workers, "threads": threads, "dask": dask}
-    unheeded = {"here": ("workers", "threads", "dask"), "local": ("dask",)}.get(executor, ("threads",))
+    unheeded = {"here": ("dask",), "local": ("dask",)}.get(executor, ("threads",))
     unheeded += ("dask",) if executor == "slurm" else ()
     for name in unheeded:
         if told[name] is not None:
