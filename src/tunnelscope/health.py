@@ -158,17 +158,26 @@ def overlap(
         equal, like: how many test rows equal a training row, or only look like one; the first pair in words.
         accuracies: of the last layer's probe on all test rows, and without these (None when none are left).
     """
-    if not equal[0] and like[0] < FEW_LIKE * n_test:
-        return None
+    same, near = _twins_in_words(kind, n_test, equal[0], like[0])
     found = []
-    if equal[0]:
-        found.append(f"{equal[0]:,} of {n_test:,} test {kind} are training {kind} too (first: {equal[1]})")
-    if like[0]:
-        count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
-        found.append(f"{count} nearly equal a training image (first: {like[1]})")
+    if same:
+        found.append(f"{same} are training {kind} too (first: {equal[1]})")
+    if near:
+        found.append(f"{near} nearly equal a training image (first: {like[1]})")
+    if not found:
+        return None
     whole, rest = accuracies
     effect = "" if rest is None else f"the last layer's accuracy is {whole:.1%}, without them {rest:.1%}; "
     return f"{key}: {', and '.join(found)}; {effect}take them out of one split"
+
+
+def _twins_in_words(kind: str, n_test: int, equal: int, like: int) -> tuple[str, str]:
+    """How many test rows equal training rows, and how many only look like one; "" where none, or too few."""
+    if not equal and like < FEW_LIKE * n_test:
+        return "", ""
+    same = f"{equal:,} of {n_test:,} test {kind}" if equal else ""
+    near = f"{like:,} more" if equal else f"{like:,} of {n_test:,} test {kind}"
+    return same, near if like else ""
 
 
 def known_images(
@@ -179,14 +188,14 @@ def known_images(
     Args:
         equal, like: how many equal a training row, or only look like one; the first pair in words.
     """
-    if not equal[0] and like[0] < FEW_LIKE * n_test:
-        return None
+    same, near = _twins_in_words(kind, n_test, equal[0], like[0])
     found = []
-    if equal[0]:
-        found.append(f"{equal[0]:,} of {n_test:,} test {kind} are training {kind} of {own}")
-    if like[0]:
-        count = f"{like[0]:,} more" if equal[0] else f"{like[0]:,} of {n_test:,} test {kind}"
-        found.append(f"{count} nearly equal training {kind}{'' if equal[0] else f' of {own}'}")
+    if same:
+        found.append(f"{same} are training {kind} of {own}")
+    if near:
+        found.append(f"{near} nearly equal training {kind}{'' if same else f' of {own}'}")
+    if not found:
+        return None
     return (
         f"{key}: {' and '.join(found)}, the network's own data (first: {equal[1] or like[1]}): the network "
         "has seen them, so they say nothing about other data; take them out"

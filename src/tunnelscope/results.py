@@ -38,6 +38,7 @@ COLUMNS = {
     "protocol": "string",
 }
 SHARED_CLASSES, KNOWN_IMAGES = "shared_classes", "known_images"  # quantities of what an OOD set shares
+TARGETS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a network and OOD set
 OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
 RUN_ONLY = ("command", "settings", "versions", "hardware", "seeds", "fingerprints")
@@ -213,6 +214,22 @@ def without_controls(table: Any) -> Any:  # pandas frames
     is_random = table["weights"].fillna("").str.startswith("random")
     has_own = table["run"].isin(table.loc[~is_random, "run"])  # of a network given untrained all are its own
     return table[~(is_random & has_own)]
+
+
+def targets_of(table: Any) -> tuple[Any, list[str]]:
+    """r, ρ and A of a results table: a frame with a row a run and OOD set (`run`, `ood`, `r`, `rho`, `A`).
+
+    Of several probes those of the first are taken, which the lines beside the frame say.
+    """
+    rows = without_controls(table)
+    rows = rows[rows["quantity"].isin(list(TARGETS)) & rows["layer"].isna()]
+    protocols = list(dict.fromkeys(rows["protocol"].dropna()))
+    first = rows[rows["protocol"].fillna("") == (protocols[0] if protocols else "")]
+    notes = []
+    if len(protocols) > 1:
+        notes.append(f"of several probes r, ρ and A are those of {protocols[0]}")
+    wide = first.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
+    return wide.reset_index().rename(columns=TARGETS | {"dataset": "ood"}), notes
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":

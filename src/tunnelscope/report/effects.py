@@ -209,7 +209,7 @@ def boxes(told: dict[str, Any], values: pd.DataFrame) -> Any:
             {
                 "target": TITLES[target],
                 "variable": name,
-                "level": values[name].astype(str),
+                "level": values[name].map(str, na_action="ignore"),
                 "value": values[target],
             }
         )
@@ -217,8 +217,8 @@ def boxes(told: dict[str, Any], values: pd.DataFrame) -> Any:
         if target in values
         for name in told["variables"]
     ]
-    tidy = pd.concat(parts, ignore_index=True)
-    levels = {level for name in told["variables"] for level in values[name].unique()}
+    tidy = pd.concat(parts, ignore_index=True).dropna(subset=["level", "value"])
+    levels = {level for name in told["variables"] for level in values[name].dropna().unique()}
     order = [str(level) for level in sorted(levels, key=in_order)]  # a box has no field to sort by
     target, variable = menu(tidy, "target", "Target"), menu(tidy, "variable", "Variable")
     drawn: Any = (

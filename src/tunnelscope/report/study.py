@@ -14,13 +14,12 @@ from tunnelscope.report.figures import Figure
 from tunnelscope.report.page import render_template
 from tunnelscope.report.specs import file_name, write_file
 from tunnelscope.report.words import UNKNOWN
-from tunnelscope.results import without_controls
+from tunnelscope.results import targets_of, without_controls
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GRID = np.linspace(0, 1, 21)  # relative depths at which networks of several depths are averaged
-TARGETS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}
 MOST_LEVELS = 8  # lines of a chart
 
 
@@ -63,7 +62,7 @@ def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFram
             "lowest to the highest network). On other data, a fall towards the end is what the tunnel costs."
         )
         figures.append(Figure("curves", "Accuracy by depth", caption, curve_chart(curves), wide=True))
-    values = values_of(frame).merge(variables, left_on="network", right_on="run", how="left")
+    values = targets_of(frame)[0].merge(variables, on="run", how="left")
     if len(values) and names:
         caption = (
             "r, ρ and A of every network on every OOD set by level: median, quartiles, range. Not matched: "
@@ -72,15 +71,6 @@ def figures_of(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFram
         chart = boxes({"variables": names}, values)
         figures.append(Figure("boxes", "r, ρ and A by variable", caption, chart, wide=True))
     return figures
-
-
-def values_of(frame: Any) -> pd.DataFrame:
-    """r, ρ and A, one row a network and OOD set; of several probes those of the first."""
-    rows = without_controls(frame)
-    rows = rows[rows["quantity"].isin(list(TARGETS)) & rows["layer"].isna()]
-    rows = rows.drop_duplicates(["run", "dataset", "quantity"])
-    wide = rows.pivot(index=["run", "dataset"], columns="quantity", values="value").reset_index()
-    return wide.rename(columns=TARGETS | {"run": "network", "dataset": "ood"})
 
 
 def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
@@ -92,7 +82,8 @@ def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
     levels = {name: told[name].to_dict() for name in names} | {"network": {run: run for run in told.index}}
     parts = []
     for variable in ["network", *names]:
-        order = sorted(set(levels[variable].values()), key=in_order)
+        there = [level for level in levels[variable].values() if level == level and level is not None]
+        order = sorted(set(there), key=in_order)  # networks that lack the variable are left out
         if len(order) > MOST_LEVELS:
             continue
         for dataset in dict.fromkeys(dataset for _, dataset in curves):
@@ -104,8 +95,8 @@ def curve_rows(frame: Any, variables: Any, names: list[str]) -> pd.DataFrame:
                 ]
                 if own:
                     about = {"dataset": dataset, "variable": variable, "level": str(level), "order": place}
-                    told = one_curve(*own[0]) if variable == "network" else band_of(own)
-                    parts.append(pd.DataFrame(about | told))
+                    drawn = one_curve(*own[0]) if variable == "network" else band_of(own)
+                    parts.append(pd.DataFrame(about | drawn))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -15,7 +15,7 @@ from tunnelscope.results import COLUMNS, Scan, load
 from tunnelscope.studies.networks import FACTORS, Cell
 from tunnelscope.studies.sizes import recipe_of
 from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, State, Status
-from tunnelscope.studies.units import WEIGHTS, training_of, units_of_cell
+from tunnelscope.studies.units import WEIGHTS, Unit, training_of, units_of_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,20 +50,14 @@ def collect(folder: str | Path) -> dict[str, Any]:
     for cell in cells:
         entry = _entry(cell, folder, by_key)
         for unit in units_of_cell(cell):
-            if unit.kind != "scan":
-                continue
-            if not unit.is_done(folder):
-                if unit.key in by_key and by_key[unit.key].state == DONE:
-                    damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made")
-                continue
-            try:
-                scan = load(unit.folder(folder))
-                tables.append(_rows(cell, scan, folder))
-                entry |= _of_scan(scan)
-                entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
-            except Exception as error:  # of a damaged file pyarrow and json may say anything
-                unit.unmark(folder)
-                damaged.append(f"{cell.name}: {unit.folder(folder)}: {error}")
+            if unit.kind == "scan" and unit.is_done(folder):
+                try:
+                    tables.append(_taken(cell, unit, folder, entry))
+                except Exception as error:  # of a damaged file pyarrow and json may say anything
+                    unit.unmark(folder)
+                    damaged.append(f"{cell.name}: {unit.folder(folder)}: {error}")
+            elif unit.kind == "scan" and unit.key in by_key and by_key[unit.key].state == DONE:
+                damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made")
         entries.append(entry)
     frame = gathered(tables)
     variables = variables_of(cells, {entry["network"]: entry for entry in entries})
@@ -91,6 +85,15 @@ def opened(folder: Path) -> tuple[Mapping[str, str], list[Status]]:
     if not state.is_there():
         raise RequestError(f"{folder} holds no study; `tunnelscope study run FILE --out {folder}` makes one")
     return state.about(), state.statuses()
+
+
+def _taken(cell: Cell, unit: Unit, folder: Path, entry: dict[str, Any]) -> "pd.DataFrame":
+    """The rows of a scan; what it tells of its network goes into the network's entry."""
+    scan = load(unit.folder(folder))
+    rows = _rows(cell, scan, folder)
+    entry |= _of_scan(scan)
+    entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
+    return rows
 
 
 def _of_scan(scan: Scan) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tunnelscope.studies.declaration import Declaration, read_declaration
 from tunnelscope.studies.executors import Dask, Executor, Here, Local, SlurmArray, cores, gpus
 from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.plan import data_sizes, missing_of
-from tunnelscope.studies.sizes import check_possible, recorder_of
+from tunnelscope.studies.sizes import built_from, check_possible, recorder_of
 from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, RUNNING, State, Status, counts_of, is_over
 from tunnelscope.studies.units import LOGS, Unit, units_of, units_of_cell
 from tunnelscope.studies.work import STOP
@@ -160,7 +160,7 @@ def check_cells(declared: Declaration, cells: Sequence[Cell], progress: Progress
     for number, cell in enumerate(cells):
         progress("checking networks", number, len(cells))
         own = data[cell.source]
-        look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
+        look = built_from(cell, own)
         check_possible(cell)
         if look not in built and parse_model(cell.model).kind in LIBRARIES:
             recorder_of(cell, own)
@@ -296,11 +296,7 @@ def watch_over(
             statuses = state.statuses()
             mine = [one for one in statuses if only is None or one.unit.key in only]
             for status in mine:
-                if status.state == FAILED and status.unit.key not in said:
-                    said.add(status.unit.key)
-                    if status.error == AFTER_ANOTHER:
-                        continue
-                    say(f"failed: {status.unit.kind} of {status.unit.network}: {status.error}")
+                _say_failure(status, said, say)
             over = sum(status.state in (DONE, FAILED) for status in mine)
             progress("trainings and scans", over, len(mine))
             if is_over(statuses, only):
@@ -317,6 +313,14 @@ def watch_over(
             time.sleep(LOOK)
     finally:
         executor.stop()
+
+
+def _say_failure(status: Status, said: set[str], say: Callable[[str], None]) -> None:
+    """A line of a unit that failed of itself, once."""
+    if status.state != FAILED or status.error == AFTER_ANOTHER or status.unit.key in said:
+        return
+    said.add(status.unit.key)
+    say(f"failed: {status.unit.kind} of {status.unit.network}: {status.error}")
 
 
 def _others(state: State, only: frozenset[str] | None) -> bool:

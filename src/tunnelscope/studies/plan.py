@@ -18,6 +18,7 @@ from tunnelscope.studies.networks import Cell, cells_of
 from tunnelscope.studies.sizes import (
     DataSize,
     NetworkSize,
+    built_from,
     data_size,
     network_size,
     recipe_of,
@@ -154,7 +155,7 @@ def make_plan(
         for number, cell in enumerate(cells):
             progress("sizing networks", number, len(cells))
             own = data[cell.source]
-            look = (cell.model, own.classes, own.shape, cell.layers, cell.pool)
+            look = built_from(cell, own)
             try:
                 if look not in sizes:
                     sizes[look] = network_size(cell, own)

@@ -123,6 +123,11 @@ def network_size(cell: Cell, data: DataSize) -> NetworkSize:
     return NetworkSize(widths, parameters, held / images, trained / images, read / images)
 
 
+def built_from(cell: Cell, data: DataSize) -> tuple[Any, ...]:
+    """What a cell's network and its layers follow from: cells that agree in it are built once."""
+    return (cell.model, data.classes, data.shape, cell.layers, cell.pool)
+
+
 def recorder_of(cell: Cell, data: DataSize) -> Recorder:
     """Build a cell's network with random weights, ready to be read at its layers.
 

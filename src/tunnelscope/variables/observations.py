@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunnelscope.errors import RequestError, unknown_name
-from tunnelscope.results import load, without_controls
+from tunnelscope.results import load, targets_of
 from tunnelscope.variables.leaks import COLUMN, leaks_of, read_column, with_leaks
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ RELEASED_VARIABLES = (
 )
 RELEASED_SETS = ("NINCO", "ImageNet-R", "CUB", "Aircraft", "Flowers", "CIFAR", "Pets", "STL-10")
 NETWORK_MAP = "network_map.csv"  # beside the released table, which names neither networks nor OOD sets
-OURS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a results table
 MOSTLY = 0.8  # of the networks have a variable: those without it are left out, not the variable
 NOT_VARIABLES = ("network", "ood", "model", "id_set", "architecture", COLUMN, *TARGETS)
 
@@ -223,19 +222,6 @@ def of_results(folder: Path) -> Observations:
     return with_leaks(given, leaks_of(results))
 
 
-def targets_of(results: "pd.DataFrame") -> tuple[Any, list[str]]:
-    """r, ρ and A of a results table, a row a run and OOD set; of several probes those of the first."""
-    rows: Any = without_controls(results)
-    rows = rows[rows["quantity"].isin(list(OURS)) & rows["layer"].isna()]
-    protocols = list(dict.fromkeys(rows["protocol"].dropna()))
-    first = rows[rows["protocol"].fillna("") == (protocols[0] if protocols else "")]
-    notes = []
-    if len(protocols) > 1:
-        notes.append(f"of several probes r, ρ and A are those of {protocols[0]}")
-    wide = first.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
-    return wide.reset_index().rename(columns=OURS | {"dataset": "ood"}), notes
-
-
 def without_gaps(variables: Any) -> tuple[Any, list[str]]:
     """Variables that all networks have: where most have one the others are left out, else the variable."""
     kept, notes = variables, []
@@ -274,12 +260,10 @@ def of_scans(folders: Sequence[str | Path], variables: str | Path | None = None)
     for name, one in scans.items():
         table: Any = one.frame
         leaks |= {(name, ood): reason for (_, ood), reason in leaks_of(table).items()}
-        values = without_controls(table)
-        values = values[values["quantity"].isin(list(OURS)) & values["layer"].isna()]
-        if values.empty:
+        wide, _ = targets_of(table)
+        if wide.empty:
             raise RequestError(f"the scan of {name} has no other data than its own; scan it with --ood")
-        wide = values.pivot_table(index="dataset", columns="quantity", values="value")
-        parts.append(wide.rename(columns=OURS).rename_axis("ood").reset_index().assign(network=name))
+        parts.append(wide.drop(columns="run").assign(network=name))
     joined = pd.concat(parts, ignore_index=True)
     if variables is None:
         known = {name: _of_run(one.run) for name, one in scans.items()}
