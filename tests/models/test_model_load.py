@@ -321,6 +321,7 @@ REFUSED = {
         None,
         r"size must be a multiple of 8 pixels, got 32x36; the next is 32x40",
     ),
+    "zoo vit width": ("zoo:vit_t?width=0.01", None, r"needs a width of at least 0\.0625, got width=0\.01"),
     "zoo stem": ("zoo:resnet18?stem=cifr", None, r"takes stem=cifar or stem=imagenet, got stem=cifr"),
     "zoo stem number": ("zoo:resnet18?stem=7", None, r"takes stem=cifar or stem=imagenet, got stem=7"),
     "zoo skip": ("zoo:resnet34?skip=no", None, r"skip takes a value such as true, got 'no'"),

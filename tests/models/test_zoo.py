@@ -219,11 +219,13 @@ def test_probed_layers_of_a_vgg_are_its_convolutions_and_hidden_linear_layers(na
     assert kinds == ["conv"] * count + ["linear"] * 2
 
 
-@pytest.mark.parametrize(("name", "depth"), [("vit_t", 12), ("vit_t_plus", 18)])
-def test_a_vit_computes_what_timms_does_of_its_weights(name, depth):
-    ours = ZOO[name].build(image_shape=(3, 32, 48), classes=7).eval()
+@pytest.mark.parametrize(
+    ("name", "depth", "width"), [("vit_t", 12, 1), ("vit_t_plus", 18, 1), ("vit_t", 12, 0.25)]
+)
+def test_a_vit_computes_what_timms_does_of_its_weights(name, depth, width):
+    ours = ZOO[name].build(image_shape=(3, 32, 48), classes=7, width=width).eval()
     theirs = import_timm().models.VisionTransformer(
-        (32, 48), 8, num_classes=7, embed_dim=192, depth=depth, num_heads=3,
+        (32, 48), 8, num_classes=7, embed_dim=round(192 * width), depth=depth, num_heads=3,
         class_token=False, global_pool="avg", fc_norm=False,
     ).eval()  # fmt: skip
     theirs.load_state_dict(ours.state_dict() | {"pos_embed": ours.positions[None]})

@@ -36,48 +36,49 @@ STD = (0.229, 0.224, 0.225)
 PATCH = 8
 WIDTH = 192
 HEADS = 3
+STEP = 4 * HEADS  # a width is shared out to the heads, and to the sines and cosines of two positions
 
 
 class PatchEmbedding(nn.Module):
     """Patches of 8×8 pixels through one linear map, read row by row."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels, WIDTH, PATCH, stride=PATCH)
+        self.proj = nn.Conv2d(channels, width, PATCH, stride=PATCH)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (batch, tokens, 192)."""
+        """Return (batch, tokens, width)."""
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
-        self.proj = nn.Linear(WIDTH, WIDTH)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return (batch, tokens, 192)."""
-        batch, count, _ = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, count, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # each (batch, heads, tokens, 64)
+        """Return (batch, tokens, width)."""
+        batch, count, width = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, count, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # each (batch, heads, tokens, width of a head)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, count, WIDTH))
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
 class FeedForward(nn.Module):
     """Each token through a hidden layer of four times its width."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(WIDTH, 4 * WIDTH)
+        self.fc1 = nn.Linear(width, 4 * width)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return (batch, tokens, 192)."""
+        """Return (batch, tokens, width)."""
         return self.fc2(self.act(self.fc1(tokens)))
 
 
@@ -89,7 +90,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Return a tensor like `branch`, (batch, tokens, 192), zero for the images left out."""
+        """Return a tensor like `branch`, (batch, tokens, width), zero for the images left out."""
         if not self.training or self.rate == 0:
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
@@ -99,16 +100,16 @@ class DropPath(nn.Module):
 class Block(nn.Module):
     """Attention, then a feed-forward layer, each normed before and added to what went in."""
 
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, width: int, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.attn = Attention()
-        self.norm2 = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.mlp = FeedForward()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = FeedForward(width)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return (batch, tokens, 192)."""
+        """Return (batch, tokens, width)."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
@@ -118,34 +119,36 @@ class VisionTransformer(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], depth: int, classes: int, drop_path: float) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], depth: int, width: int, classes: int, drop_path: float
+    ) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, rows, columns = image_shape[0], image_shape[1] // PATCH, image_shape[2] // PATCH
         rates = [drop_path * block / max(depth - 1, 1) for block in range(depth)]
-        self.patch_embed = PatchEmbedding(channels)
+        self.patch_embed = PatchEmbedding(channels, width)
         # Not among the weights: those trained at one image size load at another.
-        self.register_buffer("positions", sincos_positions(height // PATCH, width // PATCH), persistent=False)
-        self.blocks = nn.Sequential(*(Block(rate) for rate in rates))
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.head = nn.Linear(WIDTH, classes)
+        self.register_buffer("positions", sincos_positions(rows, columns, width), persistent=False)
+        self.blocks = nn.Sequential(*(Block(width, rate) for rate in rates))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, classes)
         self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (batch, classes), of images (batch, channels, height, width)."""
         tokens = self.patch_embed(images) + self.positions
-        tokens = self.norm(self.blocks(tokens))  # (batch, tokens, 192)
+        tokens = self.norm(self.blocks(tokens))  # (batch, tokens, width)
         return self.head(tokens.mean(dim=1))
 
 
-def sincos_positions(rows: int, columns: int) -> Tensor:
-    """Return the position of each patch, (rows · columns, 192): sine and cosine of column, then of row.
+def sincos_positions(rows: int, columns: int, width: int = WIDTH) -> Tensor:
+    """Return the position of each patch, (rows · columns, width): sine and cosine of column, then of row.
 
-    Each with 48 frequencies in equal ratios from 1 to 1/10000.
+    Each with width / 4 frequencies (of ViT-T 48) in equal ratios from 1 to 1/10000.
     """
     with torch.device("cpu"):  # whatever device the weights are made on
-        frequencies = 10000.0 ** -torch.linspace(0, 1, WIDTH // 4, dtype=torch.float64)
+        frequencies = 10000.0 ** -torch.linspace(0, 1, width // 4, dtype=torch.float64)
         row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        across = column.reshape(-1, 1) * frequencies  # (tokens, 48)
+        across = column.reshape(-1, 1) * frequencies  # (tokens, width / 4)
         down = row.reshape(-1, 1) * frequencies
         return torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], dim=1).float()
 
@@ -165,23 +168,29 @@ def vit(
     *,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
+    width: float = 1.0,
     drop_path: float = 0.0,
 ) -> VisionTransformer:
     """Build a ViT of `depth` blocks.
 
     Args:
+        width: times the 192 features of the paper's, to the nearest multiple of 12 (three heads).
         drop_path: how often training leaves a branch of the last block out; less in the blocks before, in
             equal steps from 0 in the first. The paper's text has none, its code 0.1.
 
     Raises:
-        RequestError: a side of the image is no multiple of 8, or drop_path is no share below 1.
+        RequestError: a side of the image is no multiple of 8, width leaves nothing, or drop_path is no share
+            below 1.
     """
-    _, height, width = image_shape
-    if height % PATCH or width % PATCH or not height or not width:
-        raise RequestError(f"zoo:vit needs images whose sides are multiples of {PATCH}, got {height}x{width}")
+    _, high, wide = image_shape
+    if high % PATCH or wide % PATCH or not high or not wide:
+        raise RequestError(f"zoo:vit needs images whose sides are multiples of {PATCH}, got {high}x{wide}")
+    features = STEP * round(width * WIDTH / STEP)
+    if features < STEP:
+        raise RequestError(f"zoo:vit needs a width of at least {STEP / WIDTH:g}, got width={width:g}")
     if not 0 <= drop_path < 1:
         raise RequestError(f"zoo:vit needs drop_path of 0 or more and below 1, got drop_path={drop_path}")
-    return VisionTransformer(image_shape, depth, classes, drop_path)
+    return VisionTransformer(image_shape, depth, features, classes, drop_path)
 
 
 vit_t = partial(vit, 12)
