@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunnelscope.cli.reproduce import figure
-from tunnelscope.reproduce.harun2024 import released
+from tunnelscope.reproduce.harun2024 import claims as harun_claims
 from tunnelscope.reproduce.items import ITEMS, PAPERS, Item
 from tunnelscope.reproduce.ledger import PACKAGED, Row, read_rows
 from tunnelscope.reproduce.masarczyk2023 import claims
@@ -44,7 +44,7 @@ of training.""",
 95 % interval, over networks or over resamples of networks, is on the verdict's side.""",
 }
 LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
-CLAIMS = claims.CLAIMS | released.CLAIMS
+CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
 HOLDS, DEPENDS, FAILS = "holds", "holds in part", "does not hold"
 LIKE_CONTROL = "no more than in the control"  # the readings agree, but so they do without any training

@@ -11,7 +11,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.reproduce.items import ITEMS, MASARCZYK, chosen_items
 from tunnelscope.reproduce.lab import Lab, own_accuracy
 from tunnelscope.reproduce.ledger import PACKAGED, UNKNOWN
-from tunnelscope.reproduce.masarczyk2023.continual import DEPTHS, Continual
+from tunnelscope.reproduce.masarczyk2023.continual import Continual, vgg
 from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, FAMILIES, Experiment
 from tunnelscope.reproduce.masarczyk2023.scales import SCALES
 from tunnelscope.reproduce.running import reproduce
@@ -91,7 +91,7 @@ def test_layers_are_counted_as_the_paper_counts_them(real_data: Path) -> None:
 
 
 def test_swapped_parts_are_those_of_their_tasks(real_data: Path) -> None:
-    run = Continual(experiment(real_data), 0, DEPTHS[16])
+    run = Continual(experiment(real_data), 0, vgg(experiment(real_data), 16))
     cut = "features.22"
     first, second = (network.module.state_dict() for network in run.networks)
     mixed = run.swapped(0, 1, 0, cut).module.state_dict()
@@ -107,7 +107,7 @@ def test_swapped_parts_are_those_of_their_tasks(real_data: Path) -> None:
 
 
 def test_an_extractor_alone_keeps_its_maps(real_data: Path) -> None:
-    run = Continual(experiment(real_data), 0, DEPTHS[16])
+    run = Continual(experiment(real_data), 0, vgg(experiment(real_data), 16))
     images = torch.randn(3, 3, 32, 32)
     for cut in ("features.22", "classifier.1"):
         alone = run.alone(1, cut).module
@@ -124,7 +124,7 @@ def test_an_extractor_alone_keeps_its_maps(real_data: Path) -> None:
 
 
 def test_a_redrawn_tunnel_keeps_the_extractor_alone(real_data: Path) -> None:
-    run = Continual(experiment(real_data), 0, DEPTHS[16])
+    run = Continual(experiment(real_data), 0, vgg(experiment(real_data), 16))
     old, new = run.networks[1].module.state_dict(), run.redrawn(1, "features.22").module.state_dict()
     assert torch.equal(old["features.20.weight"], new["features.20.weight"])
     assert not torch.equal(old["features.40.weight"], new["features.40.weight"])
@@ -132,7 +132,7 @@ def test_a_redrawn_tunnel_keeps_the_extractor_alone(real_data: Path) -> None:
 
 
 def test_more_than_two_tasks(real_data: Path) -> None:
-    run = Continual(experiment(real_data), 0, DEPTHS[5], tasks=("0-2", "3-5", "6-9"))
+    run = Continual(experiment(real_data), 0, vgg(experiment(real_data), 5), tasks=("0-2", "3-5", "6-9"))
     told = [run.accuracy(run.swapped(task, task, task, "features.2"), task) for task in range(3)]
     assert len(run.trained) == 3
     for task, accuracy in enumerate(told):  # a network with its own parts is the network as it was trained
@@ -144,7 +144,7 @@ def test_names() -> None:
         "masarczyk2023/table4"
     ]
     assert len(chosen_items(["masarczyk2023"])) == len(MASARCZYK)
-    assert len(chosen_items(["harun2024"])) == 38
+    assert len(chosen_items(["harun2024"])) == 40
     with pytest.raises(RequestError, match="nearest: masarczyk2023/fig1"):
         chosen_items(["masarczyk2023/fig01"])
 

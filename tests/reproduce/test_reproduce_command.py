@@ -30,7 +30,7 @@ def test_bad_input(tunnelscope, tmp_path) -> None:
         (["masarczyk2023/fig11"], "nearest: masarczyk2023/fig1"),
         (["masarczyk2023/fig1", "--scale", "smal"], "nearest: small"),
         (["masarczyk2023/fig1", "--scale", "smoke", "--data", tmp_path], "uoft-cs/cifar10"),
-        (["harun2024/fig1", "--scale", "smoke", "--data", tmp_path], "waits"),
+        (["harun2024/fig1", "--scale", "smoke", "--data", tmp_path], "cifar10 is not there"),
     ):
         done = tunnelscope("reproduce", *arguments)
         assert done.code == 2

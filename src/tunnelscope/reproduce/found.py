@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunnelscope.reproduce.ledger import UNKNOWN, Row
 from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds, within
@@ -111,3 +114,19 @@ class Found:
         self.rows.append(
             replace(row, test=test, reading=reading, verdict=verdict, sure=sure, seeds=told, note=note)
         )
+
+
+def line_rows(panel: str, name: str, x: NDArray[Any], values: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:
+    """Rows of a line: the mean over seeds, and the least and largest."""
+    stacked = np.stack(values)
+    return [
+        {
+            "panel": panel,
+            "series": name,
+            "x": float(place),
+            "y": float(stacked[:, column].mean()),
+            "low": float(stacked[:, column].min()),
+            "high": float(stacked[:, column].max()),
+        }
+        for column, place in enumerate(x)
+    ]

@@ -16,14 +16,14 @@ class Item:
         name: "PAPER/ITEM".
         title: what it shows.
         alias: a speaking name, where the paper's number is not known to us.
-        function: "MODULE:FUNCTION" below the paper's folder; None while the item waits.
-        claim: in words, of an item that waits.
+        function: "MODULE:FUNCTION" below the paper's folder.
+        claim: in words, told while nothing of the item was run.
         is_released: the paper's released table carries it, nothing is trained.
     """
 
     name: str
     title: str
-    function: str | None = None
+    function: str
     alias: str | None = None
     claim: str = ""
     is_released: bool = False
@@ -68,8 +68,19 @@ RELEASED = (
     *("table1", "table5", "table6", "table7", "table12", "table13"),
 )
 TYPESET = ("table4", "table8", "table9")  # held to what is printed
-HARUN_FUNCTIONS = {short: f"released:{short}" for short in RELEASED} | {
-    short: f"typeset:{short}" for short in TYPESET
+QUESTIONS = (
+    *("fig1", "fig3", "fig4", "fig5", "fig6", "fig14", "fig15", "fig16"),
+    *("fig21", "fig22", "fig23", "fig24", "fig25", "table11"),
+)
+BACKBONES = ("fig17", "fig18", "table3", "table10")
+HARUN_FUNCTIONS = {
+    **{short: f"released:{short}" for short in RELEASED},
+    **{short: f"typeset:{short}" for short in TYPESET},
+    **{short: f"questions:{short}" for short in QUESTIONS},
+    **{short: f"backbones:{short}" for short in BACKBONES},
+    "table2": "continual:table2",
+    "protocol": "protocol:protocol",
+    "own-effects": "protocol:own_effects",
 }
 HARUN_WORDS = (
     ("fig1", "VGGm-17 at 32² and 224²: ID and OOD curves", "higher resolution shortens the tunnel"),
@@ -114,11 +125,18 @@ HARUN_WORDS = (
     ("table11", "ID accuracy and parameters of the 64 networks", "accuracy by network"),
     ("table12", "Means of r, ρ and A by variable", "means by level of each variable"),
     ("table13", "All pairs of levels", "Cliff's δ and p of 45 pairs"),
+    ("protocol", "How much of r is the protocol", "probes and the choice of the best layer move r"),
+    ("own-effects", "SHAP slopes over our own networks", "what moves r in the released table moves it here"),
 )
 HARUN = tuple(
-    Item(f"harun2024/{short}", title, function, claim=claim, is_released=function is not None)
+    Item(
+        f"harun2024/{short}",
+        title,
+        HARUN_FUNCTIONS[short],
+        claim=claim,
+        is_released=short in (*RELEASED, *TYPESET),
+    )
     for short, title, claim in HARUN_WORDS
-    for function in [HARUN_FUNCTIONS.get(short)]
 )
 ITEMS = {item.name: item for item in (*MASARCZYK, *HARUN)}
 PAPERS = ("masarczyk2023", "harun2024")

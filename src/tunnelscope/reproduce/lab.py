@@ -27,9 +27,10 @@ from tunnelscope.surgery.reset import reset
 from tunnelscope.training.run import train, train_tasks
 
 KEY_LENGTH = 24
-NOT_HERE = {
-    "cifar10": "the hub has it as uoft-cs/cifar10",
-    "cifar100": "the hub has it as uoft-cs/cifar100",
+NOT_HERE = {  # what the hub calls a set
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "mnist": "ylecun/mnist",
 }
 
 
@@ -87,9 +88,10 @@ class Lab:
         """
         path = self.data / name
         if not path.exists():
+            known = f" (the hub has it as {NOT_HERE[name]})" if name in NOT_HERE else ""
             raise RequestError(
-                f"{path} is not there; put {name} into {self.data} as parquet ({NOT_HERE[name]}), or name "
-                "the folder that holds it with --data DIR or $TUNNELSCOPE_DATA"
+                f"{path} is not there; put {name} into {self.data} as parquet or class folders{known}, "
+                "or name the folder that holds it with --data DIR or $TUNNELSCOPE_DATA"
             )
         return f"{path}?{query}" if query else str(path)
 
@@ -137,7 +139,8 @@ class Lab:
         with self._lock(folder):
             if not (folder / "run.json").exists():
                 model = subject.network() if isinstance(subject, Trained) else subject
-                shown = model.name if isinstance(model, Network) else f"{model}, untrained"
+                shown = model.name if isinstance(model, Network) else str(model)
+                shown += ", untrained" if settings.get("weights") == "random" else ""
                 self.announce(
                     f"scanning {shown}: {settings.get('probe', 'exact')}, {settings.get('pool', 'auto')}"
                 )

@@ -15,6 +15,7 @@ from tunnelscope.files import check_writable
 from tunnelscope.recording import StageProgress
 from tunnelscope.reproduce.drawing import draw
 from tunnelscope.reproduce.found import Found
+from tunnelscope.reproduce.harun2024.networks import CHANGED, Networks
 from tunnelscope.reproduce.harun2024.released import Released
 from tunnelscope.reproduce.items import ITEMS, Item
 from tunnelscope.reproduce.lab import Lab
@@ -26,6 +27,10 @@ from tunnelscope.summary import processor_name
 from tunnelscope.variables.observations import NETWORK_MAP
 
 RESAMPLES = {"smoke": 5, "small": 200, "paper": 200}  # of the released table's networks
+SETS_OF = {
+    "masarczyk2023": CLASSES,
+    "harun2024": ("cifar10", "cifar100", "gtsrb", "mnist", "caltech101", "clothing"),
+}
 RELEASED_SCALE = "released"  # of rows that the released table carries: it has one size
 
 
@@ -45,9 +50,9 @@ def reproduce(
     on after an interruption.
 
     Args:
-        items: of `chosen_items`; those that wait are passed over.
+        items: of `chosen_items`.
         scale: smoke, small or paper.
-        data: folder that holds `cifar10` and `cifar100`.
+        data: folder that holds `cifar10`, `cifar100`, and what else the 2024 paper's items read.
         out: folder for each item's figures and their tables.
         results: table the rows go into; by default that of the package, or of the user where it is read-only.
 
@@ -55,22 +60,21 @@ def reproduce(
         RequestError: data that are missing, and as `ts.train` and `ts.scan`.
     """
     sizes, say = scale_named(scale), announce or (lambda line: None)
-    live = [item for item in items if item.function]
-    if not live:
-        raise RequestError(
-            f"{', '.join(item.name for item in items)}: nothing of it can be redone yet; it waits"
-        )
     if out is not None:
         check_writable(Path(out))
     table = results or results_path()
     read_rows(table)  # one of another version is said before hours of work
     lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
-    check_data(live, lab)
-    experiment, released = Experiment(lab, sizes), Released(released_table(lab.data), RESAMPLES[sizes.name])
+    check_data(items, lab)
+    subjects = {
+        "masarczyk2023": Experiment(lab, sizes),
+        "harun2024": Networks(lab, sizes.name),
+        RELEASED_SCALE: Released(released_table(lab.data), RESAMPLES[sizes.name]),
+    }
     rows: list[Row] = []
-    for number, item in enumerate(live, start=1):
-        say(f"item {number} of {len(live)}: {item.name}, {item.title}")
-        found = function_of(item)(released if item.is_released else experiment)
+    for number, item in enumerate(items, start=1):
+        say(f"item {number} of {len(items)}: {item.name}, {item.title}")
+        found = function_of(item)(subjects[RELEASED_SCALE if item.is_released else item.paper])
         done = finished(item, found, sizes, lab)
         if out is not None:
             for name, figure in found.figures.items():
@@ -83,8 +87,9 @@ def reproduce(
 
 def check_data(items: Sequence[Item], lab: Lab) -> None:
     """Say what is not there before anything is trained. Raises RequestError."""
-    if not all(item.is_released for item in items):
-        for name in CLASSES:
+    trained = dict.fromkeys(item.paper for item in items if not item.is_released)
+    for paper in trained:
+        for name in SETS_OF[paper]:
             lab.source(name)
     if any(item.is_released for item in items):
         table = released_table(lab.data)
@@ -103,8 +108,7 @@ def released_table(data: Path) -> Path:
 
 
 def function_of(item: Item) -> Callable[[Any], Found]:
-    """Return what redoes an item, from an Experiment or the released table."""
-    assert item.function is not None
+    """Return what redoes an item, from an Experiment, the networks of the study or the released table."""
     module, _, name = item.function.partition(":")
     return getattr(importlib.import_module(f"tunnelscope.reproduce.{item.paper}.{module}"), name)
 
@@ -116,6 +120,8 @@ def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
     if item.is_released:
         name = scale.name if scale.name == "smoke" else RELEASED_SCALE
         changed = ""
+    elif item.paper == "harun2024":
+        changed = CHANGED[name]
     elif name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
         name = f"paper-{there // 1000}k"
         changed = f"{there:,} training images of {FULL_ROWS:,}: the verdict is directional"

@@ -23,22 +23,6 @@ from tunnelscope.variables.pairs import UNITS, Mean, Pair, bands_of, values_by_n
 from tunnelscope.variables.published import Comparison
 from tunnelscope.variables.slopes import Array, Slopes, design_of, slope_draws, slopes_of
 
-CLAIMS = {
-    "H1": "printed numbers come out of the released table",
-    "H2": "the number of classes moves r most",
-    "H3": "resolution moves A most",
-    "H4": "augmentation weakens the tunnel",
-    "H5": "higher resolution weakens the tunnel",
-    "H6": "reducing maps early strengthens the tunnel",
-    "H7": "depth strengthens the tunnel",
-    "H8": "over-parameterisation strengthens the tunnel",
-    "H9": "a 7×7 stem has the strongest tunnel",
-    "H10": "more classes weaken the tunnel, more images hardly",
-    "H11": "CNN or ViT matters least",
-    "H12": "VGGm-11 retains most of all CNNs, and ViTs most with augmentation",
-    "H13": "augmentation comes second",
-    "H14": "accuracies stand under the head of their set",
-}
 NAMES = {"r": "r", "rho": "ρ", "A": "A"}
 NEAR_DELTA = {"r": 0.001, "rho": 0.021, "A": 0.005}  # the table has ρ in 2 decimals and A in 2 or 3
 NEAR_SLOPE, NEAR_P = 0.01, 0.0006

@@ -16,10 +16,9 @@ from torch.optim.swa_utils import update_bn
 from tunnelscope.data import batches, load_data
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.network import head_of, seeded
-from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.found import Figure, Found, line_rows
 from tunnelscope.reproduce.lab import Trained, own_accuracy
 from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, Experiment, activations, curves_of
-from tunnelscope.reproduce.masarczyk2023.plots import series
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves, slope
 from tunnelscope.reproduce.verdicts import above, below, within
 from tunnelscope.surgery.stretch import Stretch, stretch_of
@@ -49,34 +48,53 @@ class Continual:
         sources: of each task, with its classes.
     """
 
+    tasks: tuple[str, ...] = TASKS
+    data = "cifar10"
+    recipe = "masarczyk2023/vgg"
+    changed: Mapping[str, Any] = {}  # of the recipe's settings
+    points = "convs"
+
     def __init__(
-        self, experiment: Experiment, seed: int, convs: tuple[int, ...], tasks: Sequence[str] = TASKS
-    ):
-        """Train the tasks, or take them as they are kept."""
-        scale = experiment.scale
-        told = ",".join(map(str, convs))
-        model = experiment.model("vgg19", convs=told)
-        data = experiment.source("cifar10")
-        settings = {"recipe": "masarczyk2023/vgg", "epochs": scale.epochs["task"], "precision": "f32"}
+        self, experiment: Experiment, seed: int, model: str, tasks: Sequence[str] | None = None
+    ) -> None:
+        """Train the tasks, or take them as they are kept.
+
+        Args:
+            model: as for `ts.train`; `vgg` names one of the paper's.
+        """
+        lab, tasks = experiment.lab, tasks or self.tasks
+        data = experiment.source(self.data)
+        settings = {"recipe": self.recipe, "epochs": experiment.scale.epochs["task"], "precision": "f32"}
         self.experiment, self.seed = experiment, seed
-        self.trained: list[Trained] = experiment.lab.tasks(model, data, tasks, seed=seed, **settings)
-        self.sources = [experiment.lab.source("cifar10", f"classes={classes}") for classes in tasks]
+        self.trained: list[Trained] = lab.tasks(model, data, tasks, seed=seed, **settings, **self.changed)
+        self.sources = [lab.source(self.data, f"classes={classes}") for classes in tasks]
         self.networks = [one.network() for one in self.trained]
+
+    def places(self) -> list[str]:
+        """Names of the layers that the network can be cut after, in the order in which they are scanned."""
+        return activations(self.networks[0].module)
+
+    def parts(self, module: Any, cut: str) -> list[nn.Module]:
+        """The modules of a network up to a place, that one included."""
+        container, place = cut.split(".")
+        if container == "features":
+            return [module.features[: int(place) + 1]]
+        return [module.features, module.avgpool, module.flatten, module.classifier[: int(place) + 1]]
 
     def curves(self, task: int) -> Curves:
         """Of the network after a task, on that task's classes."""
-        found = self.experiment.scan(self.trained[task], self.seed, self.sources[task])
+        found = self.experiment.scan(self.trained[task], self.seed, self.sources[task], layers=self.points)
         return curves_of(found)
 
     def cut(self) -> str | None:
         """The activation after which the first task's tunnel starts; None where it has none."""
         curves = self.curves(0)
-        return activations(self.networks[0].module)[curves.start() - 1] if curves.tunnel.any() else None
+        return self.places()[curves.start() - 1] if curves.tunnel.any() else None
 
     def stretch(self, cut: str) -> Stretch:
         """What runs between the cut and the head."""
         module = self.networks[0].module
-        return stretch_of(module, torch.zeros(EXAMPLE), cut, activations(module)[-1])
+        return stretch_of(module, torch.zeros(EXAMPLE), cut, self.places()[-1])
 
     def swapped(self, extractor: int, tunnel: int, head: int, cut: str) -> Network:
         """The extractor after one task, the tunnel after another, the head of a third.
@@ -114,17 +132,21 @@ class Continual:
         """Accuracy on a task's test images after a network was tuned on its training images."""
         module: Any = copy.deepcopy(network.module)
         module.default_cfg = preprocessing_of(network)
-        settings = {"recipe": "masarczyk2023/vgg", "rate": TUNING_RATE, "seed": self.seed, "precision": "f32"}
+        settings = {"recipe": self.recipe, "rate": TUNING_RATE, "seed": self.seed, "precision": "f32"}
         query = Path(self.sources[task]).name.partition("?")[2]
-        source = self.experiment.source("cifar10", query)
+        source = self.experiment.source(self.data, query)
         epochs = self.experiment.scale.epochs["tuning"]
         key = f"{self.trained[0].key} {name}"
-        return self.experiment.lab.trained(module, source, key, epochs=epochs, **settings).accuracy
+        return self.experiment.lab.trained(
+            module, source, key, epochs=epochs, **settings, **self.changed
+        ).accuracy
 
     def alone(self, extractor: int, cut: str) -> Network:
         """The extractor after a task with a new linear head on its maps averaged to 2×2."""
         network = self.networks[extractor]
-        module = cut_off(network.module, cut, self.seed)
+        whole = copy.deepcopy(network.module)
+        classes = whole.get_submodule(head_of(whole)).out_features
+        module = with_new_head(self.parts(whole, cut), int(classes), self.seed)  # pyright: ignore[reportArgumentType]
         return replace(network, module=module.eval())
 
     def redrawn(self, extractor: int, cut: str) -> Network:
@@ -139,15 +161,8 @@ class Continual:
         return with_state(self.networks[extractor], kept | new)
 
 
-def cut_off(module: nn.Module, cut: str, seed: int) -> nn.Sequential:
-    """A VGG up to a layer, its maps averaged to 2×2 (where they are larger), and a new linear head."""
-    module = copy.deepcopy(module)
-    classes = module.get_submodule(head_of(module)).out_features
-    container, place = cut.split(".")
-    vgg: Any = module
-    parts: list[nn.Module] = [vgg.features[: int(place) + 1]] if container == "features" else []
-    if not parts:
-        parts = [vgg.features, vgg.avgpool, vgg.flatten, vgg.classifier[: int(place) + 1]]
+def with_new_head(parts: Sequence[nn.Module], classes: int, seed: int) -> nn.Sequential:
+    """Modules that run in turn, their maps averaged to 2×2 (where they are larger), and a new linear head."""
     extractor = nn.Sequential(*parts)
     with torch.no_grad():
         maps = extractor.eval()(torch.zeros(EXAMPLE))
@@ -155,7 +170,12 @@ def cut_off(module: nn.Module, cut: str, seed: int) -> nn.Sequential:
             extractor.extend([nn.AdaptiveAvgPool2d(min(2, maps.shape[-1])), nn.Flatten()])
         width = extractor(torch.zeros(EXAMPLE)).shape[1]
     with seeded(2000 + seed):
-        return nn.Sequential(extractor, nn.Linear(width, int(classes)))  # pyright: ignore[reportArgumentType]
+        return nn.Sequential(extractor, nn.Linear(width, classes))
+
+
+def vgg(experiment: Experiment, convolutions: int) -> str:
+    """The name of a VGG with so many convolutions."""
+    return experiment.model("vgg19", convs=",".join(map(str, DEPTHS[convolutions])))
 
 
 def preprocessing_of(network: Network) -> dict[str, object]:
@@ -174,7 +194,7 @@ def with_state(network: Network, state: dict[str, Tensor]) -> Network:
 def table4(experiment: Experiment) -> Found:
     """Extractors and tunnels of two tasks swapped, and tuned back to the first task."""
     found = Found(experiment.seeds)
-    runs = [Continual(experiment, seed, DEPTHS[16]) for seed in experiment.seeds]
+    runs = [Continual(experiment, seed, vgg(experiment, 16)) for seed in experiment.seeds]
     cuts = [run.cut() for run in runs]
     pairs = list(zip(runs, cuts, strict=True))
     cut = f"cut after task 1's start ({EXACT})"
@@ -196,15 +216,15 @@ def table4(experiment: Experiment) -> Found:
     return found
 
 
-def accuracies(found: Found, cells: Sequence[Mapping[str, float]], reading: str) -> None:
+def accuracies(found: Found, cells: Sequence[Mapping[str, float]], reading: str, note: str = NOTE) -> None:
     """The table's cells themselves."""
     for name in dict.fromkeys(name for own in cells for name in own):
-        found.cell(f"{name}: accuracy, %", [own.get(name) for own in cells], reading, NOTE)
+        found.cell(f"{name}: accuracy, %", [own.get(name) for own in cells], reading, note)
 
 
-def difference(cells: Mapping[str, float], one: str, other: str) -> float | None:
+def difference(cells: Mapping[str, float], one: str, other: str, chance: float = CHANCE) -> float | None:
     """Points by which one accuracy is above another; None where that is hardly above chance, or unknown."""
-    if one not in cells or other not in cells or cells[other] < CHANCE + LEARNT:
+    if one not in cells or other not in cells or cells[other] < chance + LEARNT:
         return None
     return cells[one] - cells[other]
 
@@ -240,7 +260,9 @@ def fig10(experiment: Experiment) -> Found:
     forgotten: list[list[float]] = []
     lengths = []
     for seed in experiment.seeds:
-        runs = [Continual(experiment, seed, DEPTHS[depth]) for depth in experiment.scale.convolutions]
+        runs = [
+            Continual(experiment, seed, vgg(experiment, depth)) for depth in experiment.scale.convolutions
+        ]
         first = [100 * run.accuracy(run.networks[0], 0) for run in runs]
         after = [100 * run.accuracy(run.with_head(1, 0), 0) for run in runs]
         before.append(first)
@@ -282,6 +304,6 @@ def fig10(experiment: Experiment) -> Found:
     rows = []
     for words, values in told.items():
         line = words.removeprefix("accuracy on ")
-        rows += series("two tasks of five CIFAR-10 classes", line, depths, list(map(np.array, values)))
+        rows += line_rows("two tasks of five CIFAR-10 classes", line, depths, list(map(np.array, values)))
     found.figures["fig10"] = Figure(pd.DataFrame(rows), "convolutions", "% and points")
     return found

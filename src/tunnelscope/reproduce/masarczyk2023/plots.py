@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tunnelscope.reproduce.found import Figure
+from tunnelscope.reproduce.found import Figure, line_rows
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves
 
 LAYER = "layer"
@@ -27,7 +27,7 @@ def accuracy_and_rank(panels: Panels) -> Figure:
         }
         for name, values in shown.items():
             if values:
-                rows += series(panel, name, curves[0].numbers, values)
+                rows += line_rows(panel, name, curves[0].numbers, values)
     return Figure(pd.DataFrame(rows), LAYER, "%", shaded=tunnels(panels))
 
 
@@ -48,24 +48,8 @@ def variance_figure(panels: Panels) -> Figure:
             ("inter-class", [one.between for one in curves]),
             ("intra over inter", [one.within / one.between for one in curves]),
         ):
-            rows += series(panel, name, curves[0].numbers, values)
+            rows += line_rows(panel, name, curves[0].numbers, values)
     return Figure(pd.DataFrame(rows), LAYER, "variance", log=True, shaded=tunnels(panels))
-
-
-def series(panel: str, name: str, x: np.ndarray, values: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Rows of a line: the mean over seeds, and the least and largest."""
-    stacked = np.stack(values)
-    return [
-        {
-            "panel": panel,
-            "series": name,
-            "x": float(place),
-            "y": float(stacked[:, column].mean()),
-            "low": float(stacked[:, column].min()),
-            "high": float(stacked[:, column].max()),
-        }
-        for column, place in enumerate(x)
-    ]
 
 
 def pairs_figure(panels: Mapping[str, tuple[np.ndarray, Sequence[np.ndarray]]]) -> Figure:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.found import Figure, Found, line_rows
 from tunnelscope.reproduce.masarczyk2023 import claims
 from tunnelscope.reproduce.masarczyk2023.claims import START
 from tunnelscope.reproduce.masarczyk2023.experiment import (
@@ -19,7 +19,7 @@ from tunnelscope.reproduce.masarczyk2023.experiment import (
     Experiment,
 )
 from tunnelscope.reproduce.masarczyk2023.figures import by_classes
-from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank, series
+from tunnelscope.reproduce.masarczyk2023.plots import accuracy_and_rank
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves, each
 from tunnelscope.reproduce.verdicts import at_least, below, no_effect, within
 
@@ -138,5 +138,5 @@ def start_series(
     for share in (0.95, 0.98):
         seeds = range(len(curves[0]))
         values = [np.array([of_one[seed].start(share) for of_one in curves], dtype=float) for seed in seeds]
-        rows += series(panel, f"{share:.0%} of the last probe", np.asarray(x, dtype=float), values)
+        rows += line_rows(panel, f"{share:.0%} of the last probe", np.asarray(x, dtype=float), values)
     return rows

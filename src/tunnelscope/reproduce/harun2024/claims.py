@@ -1,0 +1,26 @@
+"""The claims of the 2024 paper, numbered by us."""
+
+CLAIMS = {
+    "H1": "printed numbers come out of the released table",
+    "H2": "the number of classes moves r most",
+    "H3": "resolution moves A most",
+    "H4": "augmentation weakens the tunnel",
+    "H5": "higher resolution weakens the tunnel",
+    "H6": "reducing maps early strengthens the tunnel",
+    "H7": "depth strengthens the tunnel",
+    "H8": "over-parameterisation strengthens the tunnel",
+    "H9": "a 7×7 stem has the strongest tunnel",
+    "H10": "more classes weaken the tunnel, more images hardly",
+    "H11": "CNN or ViT matters least",
+    "H12": "VGGm-11 retains most of all CNNs, and ViTs most with augmentation",
+    "H13": "augmentation comes second",
+    "H14": "accuracies stand under the head of their set",
+    "H15": "more classes and more images raise OOD accuracy",
+    "H16": "the tunnel holds task knowledge",
+    "H17": "pretrained backbones hardly have tunnels",
+    "H18": "networks of CIFAR have tunnels",
+    "H19": "the rule of ID accuracy finds the tunnel later than OOD accuracy does",
+    "H20": "the rank falls after the extractor, less so at a higher resolution",
+    "H21": "the last layers compress classes, at low resolution only",
+    "H22": "what the released table shows, our networks show as well",
+}

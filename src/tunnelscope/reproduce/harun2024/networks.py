@@ -1,0 +1,311 @@
+"""The 2024 paper's networks for two cores: one study, of which an item trains and scans what it needs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunnelscope.checkpoints import read_settings
+from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.reproduce.lab import Lab
+from tunnelscope.results import Scan, load
+from tunnelscope.studies.declaration import Declaration, read_declaration
+from tunnelscope.studies.driver import run_study
+from tunnelscope.studies.networks import Cell, cells_of
+from tunnelscope.studies.units import training_of, units_of_cell
+from tunnelscope.tunnel import tunnel_start
+
+STUDY, PAPER_STUDY = "studies/harun2024-small.toml", "studies/harun2024.toml"
+LEARNT = 2  # times chance: a network below has hardly learnt its task
+RANK = "numerical_rank"
+Array = NDArray[np.floating]
+Levels = Mapping[str, Any]
+
+CHANGED = {
+    "small": "CNNs an eighth as wide and ViTs a quarter, 20 epochs on 10,000 images (as many steps as fit on "
+    "fewer), CIFAR-100 and photos for ImageNet-100 (on CIFAR-100 scaled up, 64² adds pixels and no detail), "
+    "64² the highest resolution, six sets instead of eight, probes on 2,000 images a split",
+    "smoke": "one epoch on 400 images, ridge probes for exact ones: it shows only that the item runs",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a network is read: which probes, and over what r is taken.
+
+    Attributes:
+        words: in the ledger.
+        probe: the protocol.
+        quantity: of the results table, a value a layer.
+        is_held_out: the layer that r is taken over is chosen on held-out rows, not on the test rows.
+    """
+
+    words: str
+    probe: str
+    quantity: str = "probe_accuracy"
+    is_held_out: bool = False
+
+
+HELD_OUT = Reading("exact probes; r over the layer chosen on held-out rows", "exact", is_held_out=True)
+EXACT = Reading("exact probes; r over the test maximum", "exact")
+LAST_EPOCH = Reading("the paper's probes, last epoch; r over the test maximum", "harun2024")
+AS_PAPER = Reading(
+    "the paper's probes, best of 30 epochs on the test rows; r over the test maximum",
+    "harun2024",
+    "best_test_accuracy",
+)
+READINGS = (HELD_OUT, EXACT, LAST_EPOCH, AS_PAPER)
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """One network under one reading.
+
+    Attributes:
+        cell: the network in the study.
+        id: accuracy of each layer's probe on the ID set, (layers,).
+        ood: the same of each OOD set.
+        retained: r of each OOD set, a share.
+        ranks: numerical rank of the ID set's test rows, (layers,).
+        within, between: variances of the ID set's training rows, (layers,).
+        own: the network's own accuracy on the ID set.
+        classes, ood_classes: of the ID set, of each OOD set.
+        parameters: of the network.
+        images: that it was trained on.
+    """
+
+    cell: Cell
+    id: Array
+    ood: dict[str, Array]
+    retained: dict[str, float]
+    ranks: Array
+    within: Array
+    between: Array
+    own: float
+    classes: int
+    ood_classes: dict[str, int]
+    parameters: int
+    images: int
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether it is twice as good as guessing: claims leave the others out."""
+        return self.own >= LEARNT / self.classes
+
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """Of the layers, from 1."""
+        return np.arange(1, len(self.id) + 1)
+
+    @property
+    def r(self) -> float:
+        """Mean over OOD sets, in percent."""
+        return self.r_on(self.ood)
+
+    def r_on(self, sets: Sequence[str] | Mapping[str, Any]) -> float:
+        """Mean r over these OOD sets, in percent."""
+        return 100 * float(np.mean([self.retained[name] for name in sets]))
+
+    @property
+    def normalised(self) -> dict[str, Array]:
+        """Each OOD curve as a share of its maximum, as the paper draws it."""
+        return {name: curve / curve.max() for name, curve in self.ood.items()}
+
+    @property
+    def peak(self) -> int:
+        """Number of the layer where the mean normalised OOD curve is highest: the last before the tunnel."""
+        return int(np.mean(list(self.normalised.values()), axis=0).argmax()) + 1
+
+    @property
+    def start(self) -> int:
+        """The same by the ID set: the first layer within 95 % of the last one's accuracy."""
+        return tunnel_start(self.id, 0.95) + 1
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The study in the lab's folder.
+
+    Attributes:
+        scale: smoke or small.
+    """
+
+    lab: Lab
+    scale: str
+
+    @cached_property
+    def declared(self) -> Declaration:
+        """The study with the lab's data, at the scale. Raises RequestError: at paper scale it is a file."""
+        if self.scale == "paper":
+            raise RequestError(
+                f"at paper scale the networks are those of a study, which runs by itself: `tunnelscope study "
+                f"plan {PAPER_STUDY}` says what it takes, `study run` trains and scans them, `effects` judges"
+            )
+        declared = read_declaration(STUDY)
+        data = {
+            name: one.model_copy(update={"source": self._source(one.source)})
+            for name, one in declared.data.items()
+        }
+        declared = declared.model_copy(update={"data": data})
+        return declared if self.scale == "small" else smallest(declared)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the trainings."""
+        return tuple(sorted({cell.seed for cell in self.cells}))
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """That the study's probes allow; at smoke scale another stands for the exact one."""
+        asked = self.declared.scan.probes
+        if "exact" in asked:
+            return READINGS
+        return tuple(Reading(one.words, asked[0], one.quantity, one.is_held_out) for one in (HELD_OUT, EXACT))
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All networks."""
+        return cells_of(self.declared)
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+        return self.lab.folder / "studies" / f"{self.declared.name}-{self.scale}"
+
+    def chosen(self, **levels: Any) -> list[Cell]:
+        """Networks that have these levels, by seed; a level None is one that the network does not have.
+
+        Raises:
+            RequestError: the study has none.
+        """
+        found = [
+            cell for cell in self.cells if all(level_of(cell, name) == one for name, one in levels.items())
+        ]
+        if not found:
+            raise RequestError(f"study {self.declared.name} has no network with {levels}")
+        return sorted(found, key=lambda cell: cell.seed)
+
+    def made(self, cells: Sequence[Cell]) -> None:
+        """Train and scan these networks, those that are not done."""
+        left = [cell for cell in cells if not all(unit.is_done(self.folder) for unit in units_of_cell(cell))]
+        if not left:
+            return
+        outcome = run_study(
+            self.declared,
+            out=self.folder,
+            executor="here" if self.scale == "smoke" else "local",
+            only=[cell.name for cell in left],
+            edited=True,
+            progress=self.lab.progress,
+            announce=self.lab.announce,
+        )
+        if outcome.failed:
+            first = outcome.failed[0]
+            raise MachineError(
+                f"{first.unit.title} of {first.unit.network} failed: {first.error}; its log is "
+                f"{first.unit.log(self.folder)}"
+            )
+
+    def curves(self, reading: Reading, **levels: Any) -> list[Curves]:
+        """Train and scan the networks that have these levels; return them under a reading, by seed."""
+        cells = self.chosen(**levels)
+        self.made(cells)
+        return self.of(cells, reading)
+
+    def of(self, cells: Sequence[Cell], reading: Reading) -> list[Curves]:
+        """Networks that are done, under a reading."""
+        return [self._read(cell, reading) for cell in cells]
+
+    def _read(self, cell: Cell, reading: Reading) -> Curves:
+        units = units_of_cell(cell)
+        scan = next(unit for unit in units if unit.kind == "scan" and unit.probe == reading.probe)
+        told = read_settings(training_of(cell).folder(self.folder))
+        assert told is not None
+        images = int(told["settings"]["train_rows"])
+        return curves_of(cell, load(scan.folder(self.folder)), reading, images)
+
+    def _source(self, told: str) -> str:
+        name, _, query = told.removeprefix("data/").partition("?")
+        return self.lab.source(name, query)
+
+
+def smallest(declared: Declaration) -> Declaration:
+    """The same networks, seed 0, as small as they run."""
+    networks = []
+    for grid in declared.networks:
+        width = 0.25 if "vit" in str(grid.model) else 0.0625
+        changed = {
+            "seed": 0,
+            "arguments": {**grid.arguments, "width": width},
+            "training": {**grid.training, "epochs": 1},
+        }
+        networks.append(grid.model_copy(update=changed))
+    scan = declared.scan.model_copy(
+        update={"probes": ["ridge"], "max_samples": 300, "ood": declared.scan.ood[:3]}
+    )
+    training = {**declared.training, "max_samples": 400}
+    return declared.model_copy(update={"networks": networks, "scan": scan, "training": training})
+
+
+def level_of(cell: Cell, name: str) -> Any:
+    """A level of a network: of its data or its training, the model without its library."""
+    if name == "model":
+        return str(cell.levels["model"]).removeprefix("zoo:")
+    if name == "augmentation":
+        return cell.levels["training.augmentation"]
+    return cell.levels.get(name)
+
+
+def curves_of(cell: Cell, scan: Scan, reading: Reading, images: int) -> Curves:
+    """Read a scan's table."""
+    table: Any = scan.frame
+    layers = table[(table["layer_index"] > 0) & table["layer"].notna() & table["layer_b"].isna()]
+
+    def curve(dataset: str, quantity: str) -> Array:
+        rows = layers[(layers["dataset"] == dataset) & (layers["quantity"] == quantity)]
+        return rows.sort_values("layer_index")["value"].to_numpy(dtype=float)
+
+    id_set = next(entry for entry in scan.run["data"] if entry["role"] == "id")
+    sets = [entry["key"] for entry in scan.run["data"] if entry["role"] == "ood"]
+    ood = {name: curve(name, reading.quantity) for name in sets}
+    retained = {name: float(one[-1] / one.max()) for name, one in ood.items()}
+    if reading.is_held_out:
+        told = table[(table["quantity"] == "retained") & table["layer"].isna()]
+        retained = {name: float(told.loc[told["dataset"] == name, "value"].iloc[0]) for name in sets}
+    return Curves(
+        cell,
+        curve(id_set["key"], reading.quantity),
+        ood,
+        retained,
+        curve(id_set["key"], RANK),
+        curve(id_set["key"], "within_variance"),
+        curve(id_set["key"], "between_variance"),
+        float(scan.run["network_accuracy"]["value"]),
+        int(id_set["classes"]),
+        {entry["key"]: int(entry["classes"]) for entry in scan.run["data"] if entry["role"] == "ood"},
+        int(scan.run["model"]["parameters"]),
+        images,
+    )
+
+
+def differing(
+    networks: Networks,
+    reading: Reading,
+    one: Levels,
+    other: Levels,
+    statistic: Callable[[Curves], float],
+    shared: Levels | None = None,
+) -> list[float | None]:
+    """A statistic of networks less that of others, by seed; None where one has not learnt its task."""
+    base = dict(shared or {})
+    pairs = zip(
+        networks.curves(reading, **base, **one), networks.curves(reading, **base, **other), strict=True
+    )
+    return [
+        statistic(second) - statistic(first) if first.has_learnt and second.has_learnt else None
+        for first, second in pairs
+    ]

@@ -1,0 +1,130 @@
+"""What our own networks say as a whole: how much of r is the protocol, and which variables move it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.harun2024 import printed
+from tunnelscope.reproduce.harun2024.networks import HELD_OUT, Curves, Networks, Reading
+from tunnelscope.reproduce.verdicts import Estimate, above, below
+from tunnelscope.tunnel import band
+from tunnelscope.variables.observations import Observations, of_frame
+from tunnelscope.variables.slopes import design_of, slope_draws, slopes_of
+
+RESAMPLES = {"smoke": 5, "small": 200}
+SIGNS = {  # of the printed slopes on r, those that are not zero
+    "ID Class Count": above(0),
+    "Augmentations": above(0),
+    "Spatial Reduction": above(0),
+    "Resolution": above(0),
+    "OverParam. Level": below(0),
+    "Depth": below(0),
+}
+CLAIM_OF = {
+    "ID Class Count": "H10 more classes raise r",
+    "Augmentations": "H4 augmentation raises r",
+    "Spatial Reduction": "H6 less early reduction raises r",
+    "Resolution": "H5 resolution raises r",
+    "OverParam. Level": "H8 over-parameterisation lowers r",
+    "Depth": "H7 depth lowers r",
+}
+ENOUGH = 8  # networks that slopes take
+
+
+def all_curves(networks: Networks, reading: Reading) -> list[Curves]:
+    """Every network of the study that has learnt its task."""
+    networks.made(networks.cells)
+    return [one for one in networks.of(networks.cells, reading) if one.has_learnt]
+
+
+def protocol(networks: Networks) -> Found:
+    """r of the same networks under several readings: how much of it is the protocol."""
+    found = Found(networks.seeds)
+    by_reading = {reading: all_curves(networks, reading) for reading in networks.readings}
+    first = by_reading[networks.readings[0]]
+    note = f"not a claim of the paper; {len(first)} networks"
+    rows = []
+    for reading, curves in by_reading.items():
+        apart = [one.r - other.r for one, other in zip(curves, first, strict=True)]
+        rows.append({"panel": "mean r over networks, %", "series": reading.words} | spread(curves))
+        found.cell("mean over networks: r, %", [one.r for one in curves], reading.words, note)
+        if reading is networks.readings[0]:
+            continue
+        told = f"{reading.words}; beside {HELD_OUT.words}"
+        found.cell("mean over networks: r less r, points", apart, told, note)
+        share = np.mean(
+            [band(one.r / 100) != band(other.r / 100) for one, other in zip(curves, first, strict=True)]
+        )
+        found.cell("share of networks in another band", [float(share)], told, note)
+        ranked: Any = stats.spearmanr([one.r for one in curves], [one.r for one in first])
+        found.cell("rank correlation of r over networks", [float(ranked.statistic)], told, note)
+    found.figures["protocol"] = Figure(pd.DataFrame(rows), "r, %: mean and quartiles", "", kind="points")
+    return found
+
+
+def spread(curves: Sequence[Curves]) -> dict[str, float]:
+    """Mean and quartiles of r over networks."""
+    low, high = np.quantile([one.r for one in curves], [0.25, 0.75]).tolist()
+    return {"x": float(np.mean([one.r for one in curves])), "low": low, "high": high}
+
+
+def own_effects(networks: Networks) -> Found:
+    """The published analysis of our own networks: SHAP slopes with intervals, beside the printed ones."""
+    found = Found(networks.seeds)
+    rows = []
+    for reading in networks.readings:
+        given = observations(all_curves(networks, reading))
+        if len(given.networks) < ENOUGH:
+            found.not_comparable(
+                f"H22 slopes on r; {reading.words}", f"{len(given.networks)} networks have learnt"
+            )
+            continue
+        design = design_of(given)
+        slopes = slopes_of(design, given.frame["r"].to_numpy(float))
+        draws = slope_draws(given, design, RESAMPLES[networks.scale], 0)["r"]
+        told = f"{reading.words}; 95 % of {len(draws)} resamples of networks"
+        texts: dict[str, str] = dict(zip(printed.SLOPE_NAMES, printed.SLOPES["r"], strict=True))
+        for place, name in enumerate(given.variables):
+            low, high = np.quantile(draws[:, place], [0.025, 0.975]).tolist()
+            estimate = Estimate(slopes.slope[name], low, high)
+            rows.append(
+                {"panel": reading.words, "series": name, "x": estimate.value, "low": low, "high": high}
+            )
+            if name in SIGNS:
+                words = f"{CLAIM_OF[name]}: SHAP slope over our networks"
+                found.estimated(words, estimate, SIGNS[name], told, texts[name])
+            else:
+                found.interval(f"{name}: SHAP slope on r", estimate, told, "printed as 0.00")
+        found.cell("slopes on r: R² in sample", [slopes.r2], reading.words, "published: 0.62")
+    if rows:
+        found.figures["own-effects"] = Figure(pd.DataFrame(rows), "SHAP slope on r", "", kind="points")
+    return found
+
+
+def observations(curves: Sequence[Curves]) -> Observations:
+    """Networks as rows of (network, OOD set) with the paper's eight variables."""
+    rows = []
+    for one in curves:
+        told, levels = one.cell.told, one.cell.levels
+        for name in one.ood:
+            rows.append(
+                {
+                    "network": one.cell.name,
+                    "architecture": f"{levels['model']}",
+                    "ood": name,
+                    "r": one.retained[name],
+                    "Stem": told["stem"],
+                    "Spatial Reduction": told["phi"],
+                    "CNN vs ViT": told["kind"],
+                    "Augmentations": 0 if levels["training.augmentation"] == "none" else 2,
+                    "Resolution": levels["resolution"],
+                    "ID Class Count": one.classes,
+                    "OverParam. Level": round(one.parameters / one.images, 2),
+                    "Depth": told["depth"],
+                }
+            )
+    return of_frame(pd.DataFrame(rows), "our networks")

@@ -1,0 +1,192 @@
+"""Items of the 2024 paper on trained networks: what they choose, what they compute, and that they run."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tunnelscope.errors import RequestError
+from tunnelscope.models import load_network
+from tunnelscope.reproduce.harun2024 import protocol, questions
+from tunnelscope.reproduce.harun2024.continual import Halves
+from tunnelscope.reproduce.harun2024.networks import (
+    AS_PAPER,
+    EXACT,
+    HELD_OUT,
+    READINGS,
+    Curves,
+    Networks,
+    differing,
+)
+from tunnelscope.reproduce.items import HARUN, ITEMS
+from tunnelscope.reproduce.lab import Lab, own_accuracy
+from tunnelscope.reproduce.ledger import PACKAGED
+from tunnelscope.reproduce.masarczyk2023.experiment import Experiment
+from tunnelscope.reproduce.masarczyk2023.scales import SCALES
+from tunnelscope.reproduce.running import function_of, reproduce
+from tunnelscope.reproduce.verdicts import AGREES, DISAGREES, NOT_COMPARABLE
+from tunnelscope.store import default_folder
+from tunnelscope.studies.declaration import read_declaration
+from tunnelscope.studies.networks import cells_of
+
+QUICK = ("fig5", "fig18", "table3", "table10")  # the others in `make test-all`
+TRAINED = [
+    pytest.param(item, marks=[pytest.mark.slow] * (item.short not in QUICK), id=item.short)
+    for item in HARUN
+    if not item.is_released
+]
+RISING = np.array([0.1, 0.2, 0.4, 0.5, 0.58, 0.6, 0.6, 0.6, 0.6, 0.6])
+FALLING = np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.3, 0.25, 0.22, 0.21, 0.2])
+
+
+@pytest.fixture(scope="module")
+def networks(real_data: Path) -> Networks:
+    return Networks(Lab(real_data, default_folder() / "reproduce"), "small")
+
+
+@pytest.fixture(scope="module")
+def planted(networks: Networks) -> Curves:
+    """A network whose tunnel starts after layer 4 by OOD accuracy, after layer 5 by ID accuracy."""
+    cell = networks.chosen(model="vggm11", id="cifar100", augmentation="none", classes=None, per_class=None)[
+        0
+    ]
+    return Curves(
+        cell=cell,
+        id=RISING,
+        ood={"gtsrb": FALLING, "mnist": 2 * FALLING},
+        retained={"gtsrb": 0.5, "mnist": 0.5},
+        ranks=np.array([10, 20, 40, 80, 60, 40, 30, 20, 10, 8.0]),
+        within=np.linspace(1, 0.1, 10),
+        between=np.linspace(0.1, 1, 10),
+        own=0.6,
+        classes=100,
+        ood_classes={"gtsrb": 43, "mnist": 10},
+        parameters=200_000,
+        images=10_000,
+    )
+
+
+@pytest.mark.parametrize("item", TRAINED)
+def test_an_item_runs_at_smoke_scale(real_data: Path, tmp_path: Path, item) -> None:
+    before = PACKAGED.read_bytes()
+    rows = reproduce([item], "smoke", data=real_data, out=tmp_path / "figures")
+    assert rows
+    assert len({(row.claim, row.reading) for row in rows}) == len(rows), "two rows say the same"
+    for row in rows:
+        assert (row.item, row.scale) == (item.name, "smoke")
+        assert row.command == f"tunnelscope reproduce {item.name} --scale smoke"
+        assert row.verdict in (AGREES, DISAGREES, NOT_COMPARABLE)
+        assert row.note
+    for path in (tmp_path / "figures").glob("*.csv"):
+        assert path.stem == f"harun2024-{item.short}"
+        with path.open() as file:
+            assert len(list(csv.DictReader(file))) > 1
+    assert PACKAGED.read_bytes() == before
+
+
+def test_every_item_has_a_function() -> None:
+    assert all(callable(function_of(item)) for item in ITEMS.values())
+
+
+def test_the_paper_scale_is_a_study(real_data: Path) -> None:
+    with pytest.raises(RequestError, match=r"study plan studies/harun2024\.toml"):
+        reproduce([ITEMS["harun2024/fig5"]], "paper", data=real_data)
+
+
+def test_networks_are_chosen_by_what_they_are(networks: Networks) -> None:
+    plain = {"model": "vggm11", "id": "cifar100", "augmentation": "none", "resolution": 32}
+    whole = networks.chosen(**plain, classes=None, per_class=None)
+    assert [cell.seed for cell in whole] == [0, 1]
+    few = networks.chosen(**plain, classes=10, per_class=100)
+    assert {cell.levels["classes"] for cell in few} == {10}
+    with pytest.raises(RequestError, match="has no network"):
+        networks.chosen(model="vggm11", id="mnist")
+
+
+def test_groups_are_the_networks_without_their_seeds(networks: Networks) -> None:
+    named = questions.groups(networks)
+    chosen = [cell.name for levels in named.values() for cell in networks.chosen(**levels)]
+    assert sorted(chosen) == sorted(cell.name for cell in networks.cells)
+    assert len(chosen) == 2 * len(named)
+
+
+@pytest.mark.parametrize("name", ["harun2024-small", "harun2024"])
+def test_the_stem_is_the_one_that_is_told(name: str) -> None:
+    for model, stem in {
+        (cell.model, cell.told["stem"]) for cell in cells_of(read_declaration(f"studies/{name}.toml"))
+    }:
+        module = load_network(model, weights="random", classes=10).module
+        first = next(child for child in module.modules() if isinstance(child, nn.Conv2d))
+        assert first.kernel_size == (stem, stem), model
+
+
+def test_what_is_read_off_planted_curves(planted: Curves) -> None:
+    assert planted.peak == 4
+    assert planted.start == 5
+    assert planted.r == 50
+    assert planted.has_learnt
+    assert not replace(planted, own=0.015).has_learnt
+    assert questions.rank_left(planted) == pytest.approx(0.1)
+    ratio = planted.within / planted.between
+    assert questions.compression(planted) == pytest.approx(ratio[9] / ratio[6])
+    assert questions.last_accuracy(planted) == pytest.approx(30)
+
+
+def test_differences_are_taken_by_seed(networks: Networks, planted: Curves, monkeypatch) -> None:
+    better = replace(planted, retained={"gtsrb": 0.7, "mnist": 0.9})
+    unlearnt = replace(better, own=0.01)
+    told = {"none": [planted, planted], "resized-crop-flip": [better, unlearnt]}
+    monkeypatch.setattr(Networks, "curves", lambda self, reading, **levels: told[levels["augmentation"]])
+    found = differing(networks, EXACT, questions.PLAIN, questions.AUGMENTED, questions.r)
+    assert found == [pytest.approx(30), None]
+
+
+def test_readings_differ_in_what_they_read() -> None:
+    assert len({reading.words for reading in READINGS}) == 4
+    assert HELD_OUT.is_held_out
+    assert AS_PAPER.quantity == "best_test_accuracy"
+
+
+def test_networks_become_the_papers_variables(planted: Curves) -> None:
+    given = protocol.observations(
+        [planted, replace(planted, cell=planted.cell.model_copy(update={"name": "b"}))]
+    )
+    assert list(given.variables) == [
+        "Stem",
+        "Spatial Reduction",
+        "CNN vs ViT",
+        "Augmentations",
+        "Resolution",
+        "ID Class Count",
+        "OverParam. Level",
+        "Depth",
+    ]
+    row = given.frame.iloc[0]
+    assert (row["Stem"], row["Spatial Reduction"], row["ID Class Count"], row["Depth"]) == (3, 0.5, 100, 11)
+    assert row["OverParam. Level"] == 20
+    assert len(given.frame) == 4
+
+
+def test_a_resnets_parts_are_those_of_its_tasks(real_data: Path) -> None:
+    experiment = Experiment(Lab(real_data, default_folder() / "reproduce"), SCALES["smoke"])
+    run = Halves(experiment, 0, "zoo:resnet18?stem=imagenet&width=0.0625", ("0-4", "5-9"))
+    assert run.places()[0] == "relu"
+    assert run.places()[-1] == "layer4.1"
+    assert len(run.places()) == 9
+    first, second = (network.module.state_dict() for network in run.networks)
+    mixed = run.swapped(0, 1, 0, "layer2.1").module.state_dict()
+    for key, value in mixed.items():
+        is_tunnel = key.startswith(("layer3", "layer4"))
+        assert torch.equal(value, (second if is_tunnel else first)[key]), key
+    assert not torch.equal(first["layer4.0.conv1.weight"], second["layer4.0.conv1.weight"])
+    assert run.accuracy(run.swapped(1, 1, 1, "layer2.1"), 1) == own_accuracy(run.networks[1], run.sources[1])
+    images = torch.randn(3, 3, 32, 32)
+    module = run.networks[1].module
+    with torch.no_grad():
+        maps = module.maxpool(module.relu(module.bn1(module.conv1(images))))
+        maps = nn.functional.adaptive_avg_pool2d(module.layer2(module.layer1(maps)), 2).flatten(1)
+        assert torch.allclose(run.alone(1, "layer2.1").module[0](images), maps, atol=1e-5)
