@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_studies import unnamed
 
 from tunnelscope.errors import RequestError
 from tunnelscope.studies.declaration import SHIPPED, Declaration, read_declaration, shipped
@@ -178,6 +179,7 @@ def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
 def test_a_training_on_fewer_images_is_planned_to_take_less(write):
     few = '[[networks]]\nmodel="zoo:mlp"\nid="low"\n[networks.training]\nmax_samples=[50, 100]\n'
     told = make_plan(read_declaration(write(few)), None, {"here": 1}).as_dict()
+    assert not unnamed(told, "study plan", "cells")
     less, more = (cell["train_seconds"] for cell in told["cells"])
     assert more == pytest.approx(2 * less)
 

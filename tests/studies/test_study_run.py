@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_studies import unnamed
 
 import tunnelscope as ts
 from conftest import HOW
@@ -104,6 +105,7 @@ def test_only_some_networks_then_the_rest(write, tunnelscope):
     file = write()
     assert tunnelscope("study", "run", file, "--executor", "here", "--only", "*depth=4").code == 0
     status = tunnelscope("study", "status", "runs/small", "--json").json
+    assert not unnamed(status, "study status", "units")
     assert [unit["state"] for unit in status["units"]] == ["waiting", "waiting", "done", "done"]
     shown = tunnelscope("study", "status", "runs/small")
     assert "mlp-depth=4  train: done" in shown.out
@@ -112,6 +114,7 @@ def test_only_some_networks_then_the_rest(write, tunnelscope):
     assert tunnelscope("study", "run", file, "--executor", "here").code == 0
     told = tunnelscope("study", "collect", "runs/small", "--json").json
     assert [set(entry["states"].values()) for entry in told["networks"]] == [{"done"}] * 2
+    assert not unnamed(told, "study.json", "networks")
 
 
 def test_the_report_links_every_scan(write):
@@ -146,6 +149,7 @@ def test_a_network_that_fails_leaves_the_rest_and_its_log(odd, tunnelscope):
     told = json.loads(Path("runs/small/study.json").read_text())
     assert [entry["network"] for entry in told["networks"] if entry["scans"]] == ["net-kind=good"]
     first = told["failures"][0]
+    assert not unnamed(told, "study.json", "failures")
     assert first["network"] == "net-kind=wrong"
     assert any("ZeroDivisionError" in line for line in first["lines"])
     assert "ZeroDivisionError" in Path("runs/small/report.html").read_text()
