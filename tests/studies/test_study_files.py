@@ -163,7 +163,8 @@ def test_a_file_over_another(tmp_path):
 
 
 def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
-    assert shipped() == ["cifar10-mlps.toml", "harun2024-v1.toml", "harun2024.toml"]
+    names = ["cifar10-mlps", "harun2024-small", "harun2024-v1", "harun2024"]
+    assert shipped() == [f"{name}.toml" for name in names]
     for name in shipped():
         cells_of(read_declaration(Path("studies") / name))
     path = tmp_path / "study.toml"
