@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
-from small_studies import DIGITS, HOW, TWO
+from small_studies import DIGITS, HOW, THREE, TWO
 
 Write = Callable[..., Path]
 
@@ -32,12 +33,22 @@ def text_of(networks: str, how: str, data: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the small study, run once for all tests that begin with it."""
+    return run_in(tmp_path_factory.mktemp("run-once"), TWO, executor="here")
+
+
+@pytest.fixture(scope="session")
+def by_two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of three networks that two workers did without being disturbed."""
+    return run_in(tmp_path_factory.mktemp("by-two-workers"), THREE, workers=2)
+
+
+def run_in(place: Path, networks: str, **how: Any) -> Path:
+    """Run a study in a folder of its own."""
     from tunnelscope.studies.driver import run_study
 
-    place = tmp_path_factory.mktemp("run-once")
-    (place / "study.toml").write_text(text_of(TWO, HOW, DIGITS, "small"))
+    (place / "study.toml").write_text(text_of(networks, HOW, DIGITS, "small"))
     with chdir(place):
-        return run_study(place / "study.toml", executor="here").folder
+        return run_study(place / "study.toml", **how).folder
 
 
 @pytest.fixture

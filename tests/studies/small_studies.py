@@ -20,6 +20,7 @@ epochs = 3
 ood = ["high"]
 probes = ["ridge"]
 """
+THREE = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\n'
 TWO = """
 [[networks]]
 model = "zoo:mlp"

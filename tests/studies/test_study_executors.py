@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from small_studies import THREE
 
 from tunnelscope.errors import MachineError
 from tunnelscope.studies.driver import run_study
 from tunnelscope.studies.state import DONE, State
 
-THREE = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\n'
 ONE = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=3, width=16}\n'
 GRID = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\nseed=[0, 1]\n'
 SBATCH = """#!/bin/sh
@@ -78,15 +78,14 @@ def when_done(folder: Path, count: int, act, seconds: float = 120) -> threading.
     return thread
 
 
-def test_dask_with_a_worker_killed_gives_the_same_table(write, cluster, tmp_path):
+def test_dask_with_a_worker_killed_gives_the_same_table(write, cluster, by_two_workers, tmp_path):
     file = write(THREE)
     killing = when_done(tmp_path / "dask", 1, cluster.workers[0].kill)
     outcome = run_study(file, out=tmp_path / "dask", executor="dask", dask=cluster.address, workers=2)
     killing.join()
     assert cluster.workers[0].poll() is not None
     assert outcome.counts == {"done": 6}
-    run_study(file, out=tmp_path / "plain", workers=2)
-    tables = [pd.read_parquet(tmp_path / name / "results.parquet") for name in ("dask", "plain")]
+    tables = [pd.read_parquet(folder / "results.parquet") for folder in (outcome.folder, by_two_workers)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -177,8 +176,7 @@ def test_a_job_that_runs_out_of_time_is_queued_again(tmp_path):
     assert again.args == (2,)
 
 
-def test_cores_are_shared_out(write, tmp_path):
-    outcome = run_study(write(ONE), out=tmp_path / "two", workers=2)
-    told = [path.read_text() for path in outcome.folder.glob("results/scan-*/run.json")]
+def test_cores_are_shared_out(by_two_workers):
+    told = [path.read_text() for path in by_two_workers.glob("results/scan-*/run.json")]
     threads = {int(found) for text in told for found in re.findall(r'"threads": (\d+)', text)}
     assert threads == {max(1, len(psutil.Process().cpu_affinity()) // 2)}
