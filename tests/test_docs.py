@@ -37,6 +37,16 @@ def test_the_page_of_trainings_is_what_its_script_writes():
         assert (ROOT / "docs" / "images" / f"{run['name']}-over-training.svg").exists()
 
 
+def test_the_page_of_mlps_is_what_its_script_writes():
+    spec = importlib.util.spec_from_file_location("make_mlp_study", ROOT / "docs" / "make_mlp_study.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    kept = json.loads(script.KEPT.read_text())
+    assert len(kept["networks"]) == 27
+    assert script.PAGE.read_text() == script.page(kept)
+    assert script.PICTURE.exists()
+
+
 def test_pages_with_numbers_are_what_the_script_writes(examples):
     kept = json.loads(examples.KEPT.read_text())
     assert [run["name"] for run in kept["runs"]] == list(examples.TITLES)

@@ -12,11 +12,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from small_studies import THREE
 
 from tunnelscope.errors import MachineError
 from tunnelscope.studies.driver import run_study
 from tunnelscope.studies.state import DONE, State
 
+ONE = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=3, width=16}\n'
 GRID = '[[networks]]\nmodel="zoo:mlp"\nid="low"\narguments={depth=[3, 4, 5], width=16}\nseed=[0, 1]\n'
 SBATCH = """#!/bin/sh
 for last; do :; done
@@ -76,15 +78,14 @@ def when_done(folder: Path, count: int, act, seconds: float = 120) -> threading.
     return thread
 
 
-def test_dask_with_a_worker_killed_gives_the_same_table(write, cluster, tmp_path):
-    file = write(GRID)
-    killing = when_done(tmp_path / "dask", 3, cluster.workers[0].kill)
+def test_dask_with_a_worker_killed_gives_the_same_table(write, cluster, by_two_workers, tmp_path):
+    file = write(THREE)
+    killing = when_done(tmp_path / "dask", 1, cluster.workers[0].kill)
     outcome = run_study(file, out=tmp_path / "dask", executor="dask", dask=cluster.address, workers=2)
     killing.join()
     assert cluster.workers[0].poll() is not None
-    assert outcome.counts == {"done": 12}
-    run_study(file, out=tmp_path / "plain", workers=2)
-    tables = [pd.read_parquet(tmp_path / name / "results.parquet") for name in ("dask", "plain")]
+    assert outcome.counts == {"done": 6}
+    tables = [pd.read_parquet(folder / "results.parquet") for folder in (outcome.folder, by_two_workers)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -99,8 +100,12 @@ def test_a_dask_scheduler_that_goes_away(write, cluster, tmp_path):
     assert run_study(file, out=tmp_path / "dask", workers=2).counts == {"done": 12}
 
 
-def test_no_dask_scheduler(write, tmp_path):
-    pytest.importorskip("distributed")
+def test_no_dask_scheduler(write, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    patient = distributed.Client
+    monkeypatch.setattr(
+        distributed, "Client", lambda address, timeout: patient(address, timeout=timeout / 10)
+    )
     with pytest.raises(MachineError, match="no Dask scheduler answers at"):
         run_study(write(), out=tmp_path / "dask", executor="dask", dask="tcp://127.0.0.1:9")
 
@@ -131,7 +136,7 @@ def test_what_slurm_is_asked_for(write, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     slurm = '[slurm]\npartition="gpu"\ntimeout_minutes=90\nmemory_gb=16\ncpus=4\ngpus=1\n'
     slurm += 'parameters={account="lab"}\n'
-    file = write(GRID + slurm)
+    file = write(ONE + slurm)
     folder = tmp_path / "jobs"
 
     def worked_elsewhere() -> None:
@@ -145,7 +150,7 @@ def test_what_slurm_is_asked_for(write, tmp_path, monkeypatch):
     elsewhere.start()
     outcome = run_study(file, out=folder, executor="slurm", workers=3)
     elsewhere.join()
-    assert outcome.counts == {"done": 12}
+    assert outcome.counts == {"done": 2}
     script = (tmp_path / "script.sh").read_text()
     for asked in (
         "--array=0-2%3",
@@ -171,8 +176,7 @@ def test_a_job_that_runs_out_of_time_is_queued_again(tmp_path):
     assert again.args == (2,)
 
 
-def test_cores_are_shared_out(write, tmp_path):
-    outcome = run_study(write(), out=tmp_path / "two", workers=2)
-    told = [path.read_text() for path in outcome.folder.glob("results/scan-*/run.json")]
+def test_cores_are_shared_out(by_two_workers):
+    told = [path.read_text() for path in by_two_workers.glob("results/scan-*/run.json")]
     threads = {int(found) for text in told for found in re.findall(r'"threads": (\d+)', text)}
     assert threads == {max(1, len(psutil.Process().cpu_affinity()) // 2)}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_studies import unnamed
 
 from tunnelscope.errors import RequestError
 from tunnelscope.studies.declaration import SHIPPED, Declaration, read_declaration, shipped
@@ -162,7 +163,8 @@ def test_a_file_over_another(tmp_path):
 
 
 def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
-    assert shipped() == ["cifar10-mlps.toml", "harun2024-v1.toml", "harun2024.toml"]
+    names = ["cifar10-mlps", "harun2024-small", "harun2024-v1", "harun2024"]
+    assert shipped() == [f"{name}.toml" for name in names]
     for name in shipped():
         cells_of(read_declaration(Path("studies") / name))
     path = tmp_path / "study.toml"
@@ -178,6 +180,7 @@ def test_the_example_and_shipped_files_can_be_read(tmp_path, tunnelscope):
 def test_a_training_on_fewer_images_is_planned_to_take_less(write):
     few = '[[networks]]\nmodel="zoo:mlp"\nid="low"\n[networks.training]\nmax_samples=[50, 100]\n'
     told = make_plan(read_declaration(write(few)), None, {"here": 1}).as_dict()
+    assert not unnamed(told, "study plan", "cells")
     less, more = (cell["train_seconds"] for cell in told["cells"])
     assert more == pytest.approx(2 * less)
 
