@@ -31,7 +31,8 @@ to us are ours. Unless a reading says otherwise, maps are averaged into 2×2 and
 of convolutions and linear layers.""",
     "harun2024": """Harun et al., *What Variables Affect OOD Generalization in Pretrained Models?* (NeurIPS
 2024, arXiv:2405.15018). At `released` its own table of 64 networks is read: printed numbers are held to what
-it gives, claims are judged on networks, each a mean over its eight OOD sets.""",
+it gives, claims are judged on networks, each a mean over its eight OOD sets. At `small` networks of our own
+are trained and read, those of `studies/harun2024-small.toml`, two seeds each, under four readings of r.""",
 }
 READING = {
     "masarczyk2023": """A row of the ledger is a claim about one kind of network under one reading: a probe, a
@@ -41,7 +42,8 @@ readings, or of some networks, as its items tell. Rows beside a control compare 
 (the network as it was drawn, a part drawn anew); where all of those surely disagree, the claim tells nothing
 of training.""",
     "harun2024": """A row of the ledger is a claim or a printed number. *Surely* counts the rows whose whole
-95 % interval, over networks or over resamples of networks, is on the verdict's side.""",
+95 % interval, over networks or over resamples of networks (at `small` over seeds: of two it is wide), is on
+the verdict's side.""",
 }
 LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS

@@ -135,6 +135,8 @@ def test_several_probes_share_one_recording_and_metrics_stand_once(write):
     assert {name.split("/")[0] for name in accuracies["protocol"]} == {"ridge", "knn"}
     key = ["run", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol"]
     assert not table.duplicated(key).any()
+    starts = table.loc[table["quantity"] == "start_95", "protocol"]
+    assert set(starts) == {"ridge, bootstrap of test rows/v1", "knn, bootstrap of test rows/v1"}
     ranks = table[table["quantity"] == "numerical_rank"]
     assert len(ranks) == 3
     assert ranks["layer"].is_unique

@@ -20,6 +20,7 @@ from tunnelscope.studies.units import WEIGHTS, Unit, training_of, units_of_cell
 if TYPE_CHECKING:
     import pandas as pd
 
+RESAMPLED = "bootstrap"  # how the protocol of what follows from a network's probes begins
 UNTOLD = ("seed", "classes", "per_class")  # replicates; what is counted on the data that was trained on
 # A row of the long table is one value of these.
 WHAT = ("run", "weights", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")
@@ -90,7 +91,7 @@ def opened(folder: Path) -> tuple[Mapping[str, str], list[Status]]:
 def _taken(cell: Cell, unit: Unit, folder: Path, entry: dict[str, Any]) -> "pd.DataFrame":
     """The rows of a scan; what it tells of its network goes into the network's entry."""
     scan = load(unit.folder(folder))
-    rows = _rows(cell, scan, folder)
+    rows = _rows(cell, scan, folder, unit.probe)
     entry |= _of_scan(scan)
     entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
     return rows
@@ -132,10 +133,16 @@ def failure(status: Status, folder: Path) -> dict[str, Any]:
     }
 
 
-def _rows(cell: Cell, scan: Scan, folder: Path) -> "pd.DataFrame":
-    """The rows of a scan under the network's name in the study."""
+def _rows(cell: Cell, scan: Scan, folder: Path, probe: str) -> "pd.DataFrame":
+    """The rows of a scan under the network's name in the study.
+
+    Of several probes, what follows from one (r, ρ, A, where the tunnel starts) has its name in `protocol`.
+    """
     frame = scan.frame.copy()
     frame["run"] = cell.name
+    if len(cell.scan.probes) > 1:
+        follows = frame["protocol"].str.startswith(RESAMPLED, na=False)
+        frame.loc[follows, "protocol"] = f"{probe}, " + frame.loc[follows, "protocol"]
     if cell.is_trained:
         place = training_of(cell).folder(folder).relative_to(folder) / WEIGHTS
         frame.loc[frame["weights"].str.endswith(WEIGHTS), "weights"] = str(place)
