@@ -172,8 +172,9 @@ def test_a_worker_that_dies_three_times_over_a_network(odd, tunnelscope):
     assert [entry["network"] for entry in told["networks"] if entry["scans"]] == ["net-kind=good"]
 
 
-def test_a_full_disk_stops_the_study_and_loses_nothing(odd, tunnelscope):
-    done = tunnelscope("study", "run", odd("good", "full"), "--workers", "1")
+@pytest.mark.parametrize("how", [["--workers", "1"], ["--executor", "here"]], ids=["worker", "here"])
+def test_a_full_disk_stops_the_study_and_loses_nothing(odd, tunnelscope, how):
+    done = tunnelscope("study", "run", odd("good", "full"), *how)
     assert done.code == 3
     assert "No space left" in done.err
     assert "the same command goes on" in done.err

@@ -221,7 +221,7 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
     return Share(
         cell,
         built,
-        train_seconds=seen * built.seconds_trained + rows * built.seconds_read,
+        train_seconds=seen * built.seconds_trained + rows * built.seconds_read if cell.is_trained else 0.0,
         scan_seconds=networks * (len(cell.scan.probes) * scanning + work / rate),
         memory=PROCESS + max(training, memory + NUMBERS * built.parameters),
         disk=(2 * states if cell.is_trained else 0.0)

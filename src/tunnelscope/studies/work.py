@@ -104,8 +104,9 @@ class Worker:
         except Exception as error:
             if _is_full(error):
                 self.state.give_back(unit, self.owner)
-                self.state.put(STOP, " ".join(str(error).split()))
-                raise
+                told = " ".join(str(error).split())
+                self.state.put(STOP, told)
+                raise MachineError(f"{told}; nothing is lost, the same command goes on") from error
             log(traceback.format_exc())
             told = str(error) if isinstance(error, TunnelscopeError) else f"{type(error).__name__}: {error}"
             self.state.fail(unit, self.owner, " ".join(told.split()))
