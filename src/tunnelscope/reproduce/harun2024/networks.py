@@ -174,7 +174,7 @@ class Networks:
     @property
     def folder(self) -> Path:
         """Of the study."""
-        return self.lab.folder / "studies" / f"{self.declared.name}-{self.scale}"
+        return self.lab.folder / "studies" / self.declared.name
 
     def chosen(self, **levels: Any) -> list[Cell]:
         """Networks that have these levels, by seed; a level None is one that the network does not have.
@@ -244,11 +244,14 @@ def smallest(declared: Declaration) -> Declaration:
             "training": {**grid.training, "epochs": 1},
         }
         networks.append(grid.model_copy(update=changed))
+    name = f"{declared.name}-smoke"
     scan = declared.scan.model_copy(
         update={"probes": ["ridge"], "max_samples": 300, "ood": declared.scan.ood[:3]}
     )
     training = {**declared.training, "max_samples": 400}
-    return declared.model_copy(update={"networks": networks, "scan": scan, "training": training})
+    return declared.model_copy(
+        update={"name": name, "networks": networks, "scan": scan, "training": training}
+    )
 
 
 def level_of(cell: Cell, name: str) -> Any:
