@@ -11,6 +11,7 @@ from torch import nn
 
 from tunnelscope.errors import RequestError
 from tunnelscope.models import load_network
+from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.harun2024 import protocol, questions
 from tunnelscope.reproduce.harun2024.continual import Halves
 from tunnelscope.reproduce.harun2024.networks import (
@@ -169,6 +170,22 @@ def test_networks_become_the_papers_variables(planted: Curves) -> None:
     assert (row["Stem"], row["Spatial Reduction"], row["ID Class Count"], row["Depth"]) == (3, 0.5, 100, 11)
     assert row["OverParam. Level"] == 20
     assert len(given.frame) == 4
+
+
+def test_pairs_differ_in_one_variable(networks: Networks, monkeypatch) -> None:
+    asked: list[tuple[dict, dict]] = []
+
+    def differing(networks, reading, one, other, statistic):
+        asked.append((dict(one), dict(other)))
+        return [1.0, 2.0]
+
+    monkeypatch.setattr(protocol, "differing", differing)
+    found = Found((0, 1))
+    protocol.matched(found, networks, EXACT)
+    assert all(sum(one[name] != other[name] for name in one) == 1 for one, other in asked)
+    counts = {row.claim.split()[0]: int(row.reading.split("; ")[-1].split()[0]) for row in found.rows}
+    # 2 sets of VGGm-11 and VGGm-17, VGGm-17 at 64², ResNets, ViTs (T+ at two sizes), VGGm†-11; two seeds each
+    assert counts == {"H4": 2 * 11, "H7": 2 * 8, "H6": 2 * 2, "H5": 2 * 5}
 
 
 def test_a_resnets_parts_are_those_of_its_tasks(real_data: Path) -> None:

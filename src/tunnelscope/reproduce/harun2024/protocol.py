@@ -9,7 +9,8 @@ from scipy import stats
 
 from tunnelscope.reproduce.found import Figure, Found
 from tunnelscope.reproduce.harun2024 import printed
-from tunnelscope.reproduce.harun2024.networks import HELD_OUT, Curves, Networks, Reading
+from tunnelscope.reproduce.harun2024.networks import HELD_OUT, Curves, Networks, Reading, differing
+from tunnelscope.reproduce.harun2024.questions import groups, r
 from tunnelscope.reproduce.verdicts import Estimate, above, below
 from tunnelscope.tunnel import band
 from tunnelscope.variables.observations import Observations, of_frame
@@ -32,6 +33,22 @@ CLAIM_OF = {
     "OverParam. Level": "H8 over-parameterisation lowers r",
     "Depth": "H7 depth lowers r",
 }
+PAIRS = (  # what differs, and from what to what
+    (
+        "H4 r with augmentation less without, points",
+        "augmentation",
+        (("none", "resized-crop-flip"),),
+        above(0),
+    ),
+    (
+        "H7 r of the deeper less the shallower network of a family, points",
+        "model",
+        (("vggm11", "vggm17"), ("resnet18", "resnet34"), ("vit_t", "vit_t_plus")),
+        below(0),
+    ),
+    ("H6 r of VGGm†-11 less r of VGGm-11, points", "model", (("vggm11", "vggm11_dagger"),), above(0)),
+    ("H5 r at 64² less at 32², points", "resolution", ((32, 64),), above(0)),
+)
 ENOUGH = 8  # networks that slopes take
 
 
@@ -73,10 +90,11 @@ def spread(curves: Sequence[Curves]) -> dict[str, float]:
 
 
 def own_effects(networks: Networks) -> Found:
-    """The published analysis of our own networks: SHAP slopes with intervals, beside the printed ones."""
+    """The published analysis of our own networks: matched pairs, and SHAP slopes beside the printed ones."""
     found = Found(networks.seeds)
     rows = []
     for reading in networks.readings:
+        matched(found, networks, reading)
         given = observations(all_curves(networks, reading))
         if len(given.networks) < ENOUGH:
             found.not_comparable(
@@ -103,6 +121,20 @@ def own_effects(networks: Networks) -> Found:
     if rows:
         found.figures["own-effects"] = Figure(pd.DataFrame(rows), "SHAP slope on r", "", kind="points")
     return found
+
+
+def matched(found: Found, networks: Networks, reading: Reading) -> None:
+    """r of networks that differ in one variable, by seed: augmentation, depth, φ and resolution."""
+    named = groups(networks)
+    for words, name, steps, test in PAIRS:
+        values: list[float | None] = []
+        for one, other in steps:
+            for levels in named.values():
+                changed = {**levels, name: other}
+                if levels[name] == one and changed in named.values():
+                    values += differing(networks, reading, levels, changed, r)
+        told = f"{reading.words}; {sum(value is not None for value in values)} pairs of networks"
+        found.claim(words, values, test, told)
 
 
 def observations(curves: Sequence[Curves]) -> Observations:
