@@ -99,7 +99,7 @@ def scan(
         weights: `pretrained`, `random` or a file.
         layers: `blocks`, `convs`, `all`, names or a regular expression.
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
-        probe: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
+        probe: `exact`, `ridge`, `knn`, `masarczyk2023`, `harun2024`, `harun2024-vit` or `harun2024-code`.
         tolerance: certified relative gap at which an exact probe is done.
         penalty: of `exact` and `ridge`, the same for all layers; None chooses each layer's on held-out rows.
         seeds: how many probe seeds, `seed` and the ones after it.

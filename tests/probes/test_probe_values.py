@@ -149,7 +149,10 @@ def test_numpy_arrays_and_half_precision_go_in():
 
 
 def test_protocols_have_full_and_short_names():
-    assert list(PROTOCOLS) == ["exact/v2", "ridge/v1", "knn/v1", "masarczyk2023/v1", "harun2024/v1"]
+    assert list(PROTOCOLS) == [
+        *("exact/v2", "ridge/v1", "knn/v1", "masarczyk2023/v1"),
+        *("harun2024/v1", "harun2024-vit/v1", "harun2024-code/v1"),
+    ]
     features, labels = planted()
     assert fit_probe(features, labels, protocol="ridge/v1").protocol == "ridge/v1"
     with pytest.raises(RequestError, match="no probe protocol named 'exakt'; nearest: exact"):

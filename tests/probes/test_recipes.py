@@ -10,18 +10,25 @@ from tunnelscope.errors import RequestError
 from tunnelscope.probes import fit_probe, load_probe, probe
 from tunnelscope.probes import recipes as recipes_module
 from tunnelscope.probes.heldout import heldout_rows
-from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023
+from tunnelscope.probes.recipes import HARUN2024, HARUN2024_CODE, HARUN2024_VIT, MASARCZYK2023
 from tunnelscope.randomness import named_generator
+
+RECIPES = ["masarczyk2023", "harun2024", "harun2024-vit", "harun2024-code"]
 
 
 def plain_loop(features, labels, classes, recipe, seed, epochs=30):
     """The same training as one would write it with torch.nn and autograd."""
     layer = torch.nn.Linear(features.shape[1], classes)
     draws = named_generator(seed, "probe weights")
-    if recipe == "harun2024":
+    if recipe.startswith("harun2024"):
         torch.nn.init.normal_(layer.weight, 0, 0.01, generator=draws)
         torch.nn.init.zeros_(layer.bias)
-        optimiser, batch, smoothing = torch.optim.AdamW(layer.parameters(), lr=1e-3, weight_decay=0), 128, 0.1
+        rate, decay, batch = {
+            "harun2024": (1e-3, 0, 128),
+            "harun2024-code": (1e-3, 0, 256),
+            "harun2024-vit": (1e-2, 1e-4, 512),
+        }[recipe]
+        optimiser, smoothing = torch.optim.AdamW(layer.parameters(), lr=rate, weight_decay=decay), 0.1
     else:
         torch.nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=draws)
         bound = 1 / math.sqrt(features.shape[1])
@@ -29,15 +36,18 @@ def plain_loop(features, labels, classes, recipe, seed, epochs=30):
         optimiser, batch, smoothing = torch.optim.Adam(layer.parameters(), lr=1e-3), 512, 0.0
     loss = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
     order = named_generator(seed, "probe batches")
-    for _ in range(epochs):
-        for rows in torch.randperm(len(features), generator=order).split(batch):
+    drawn = torch.randperm(len(features), generator=order)
+    for epoch in range(epochs):
+        if epoch and recipe != "harun2024-code":
+            drawn = torch.randperm(len(features), generator=order)
+        for rows in drawn.split(batch):
             optimiser.zero_grad()
             loss(layer(features[rows]), labels[rows]).backward()
             optimiser.step()
     return layer
 
 
-@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_equals_a_plain_loop(recipe):
     features, labels = planted(n=700, d=20, spread=0.5, dtype=torch.float32)
     probe = fit_probe(features, labels, protocol=recipe, seed=5)
@@ -48,7 +58,7 @@ def test_a_recipe_equals_a_plain_loop(recipe):
     assert probe.protocol == f"{recipe}/v1"
 
 
-@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_held_out_accuracy_is_that_of_the_same_training_without_the_held_out_rows(recipe):
     features, labels = planted(n=400, d=10, spread=0.5, dtype=torch.float32)
     probe = fit_probe(features, labels, protocol=recipe, seed=2)
@@ -69,7 +79,9 @@ def test_recipes_read_raw_features():
 def test_the_settings_are_those_of_the_papers():
     assert (MASARCZYK2023.optimiser, MASARCZYK2023.batch, MASARCZYK2023.label_smoothing) == ("adam", 512, 0.0)
     assert (HARUN2024.optimiser, HARUN2024.batch, HARUN2024.label_smoothing) == ("adamw", 128, 0.1)
-    for recipe in (MASARCZYK2023, HARUN2024):
+    assert (HARUN2024_VIT.learning_rate, HARUN2024_VIT.weight_decay, HARUN2024_VIT.batch) == (1e-2, 1e-4, 512)
+    assert (HARUN2024_CODE.batch, HARUN2024_CODE.is_reshuffled) == (256, False)
+    for recipe in (MASARCZYK2023, HARUN2024, HARUN2024_CODE):
         assert (recipe.learning_rate, recipe.weight_decay, recipe.epochs) == (1e-3, 0.0, 30)
 
 
@@ -108,7 +120,7 @@ def assert_as_alone(layers, labels, recipe, seed=0):
         assert (together[name].layer, together[name].n_train) == (name, len(labels))
 
 
-@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_layers_side_by_side_equal_each_alone_in_torch_optim(recipe):
     assert_as_alone(*several([6, 20, 6, 20, 6, 9]), recipe, seed=3)
 
@@ -151,7 +163,7 @@ def test_one_layer_that_overflows_leaves_its_neighbours_alone():
     torch.testing.assert_close(together["layer1"].weights, alone.weights, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_best_test_accuracy_is_that_of_the_best_epoch_and_changes_nothing_else(recipe):
     layers, labels = several([8, 8, 30])
     names = list(layers)
@@ -197,7 +209,7 @@ def test_groups_stay_together_in_the_held_out_rows_of_layers_side_by_side():
         assert (together[name].heldout_right == right).double().mean() > 0.95
 
 
-@pytest.mark.parametrize("recipe", ["masarczyk2023", "harun2024"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_penalty_is_refused_for_several_layers_as_for_one(recipe):
     layers, labels = several([6, 6])
     for features in (layers, layers["layer0"]):

@@ -79,7 +79,7 @@ def probe(
         features: layer name → (n, d) features of the training rows; or the features of one layer.
         labels: (n,), whole numbers from 0, the same rows.
         test: the same for the test rows, `(features, labels)`; None leaves the probes without test numbers.
-        protocol: `exact`, `ridge`, `knn`, `masarczyk2023` or `harun2024`.
+        protocol: `exact`, `ridge`, `knn`, `masarczyk2023`, `harun2024`, `harun2024-vit` or `harun2024-code`.
         tolerance: certified relative gap at which `exact` is done.
         penalty: of `exact` and `ridge`, on standardised features; None chooses it on held-out rows.
         seed: of all draws.

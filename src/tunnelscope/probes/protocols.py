@@ -9,7 +9,15 @@ from tunnelscope.linalg.threads import threads_for
 from tunnelscope.probes.exact import ExactSettings, fit_exact
 from tunnelscope.probes.knn import KnnProbe, fit_knn
 from tunnelscope.probes.linear import LinearProbe
-from tunnelscope.probes.recipes import HARUN2024, MASARCZYK2023, Recipe, fit_recipe, fit_recipes
+from tunnelscope.probes.recipes import (
+    HARUN2024,
+    HARUN2024_CODE,
+    HARUN2024_VIT,
+    MASARCZYK2023,
+    Recipe,
+    fit_recipe,
+    fit_recipes,
+)
 from tunnelscope.probes.ridge import fit_ridge
 from tunnelscope.probes.rows import Rows, check_penalty_range, scoring_rows, training_rows
 from tunnelscope.probes.targets import TargetProbe, fit_one_vs_rest, fit_ridge_regression
@@ -98,8 +106,9 @@ def task_protocol(name: str, task: str) -> str:
 
 
 Fit = Callable[[Rows, FitSettings, str], LinearProbe | KnnProbe]
-_FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, _recipe(MASARCZYK2023), _recipe(HARUN2024))  # as the names
-RECIPES = {recipe.protocol: recipe for recipe in (MASARCZYK2023, HARUN2024)}
+_PAPERS = (MASARCZYK2023, HARUN2024, HARUN2024_VIT, HARUN2024_CODE)
+_FITS: tuple[Fit, ...] = (_exact, _ridge, _knn, *map(_recipe, _PAPERS))  # as the names
+RECIPES = {recipe.protocol: recipe for recipe in _PAPERS}
 PROTOCOLS: dict[str, Fit] = dict(zip(PROTOCOL_NAMES, _FITS, strict=True))
 
 

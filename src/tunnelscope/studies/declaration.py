@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.protocol_names import short_names
@@ -17,6 +17,16 @@ Seed = Annotated[int, Field(ge=0, strict=True)]
 Counts = Count | Annotated[list[Count], Field(min_length=1)]
 Seeds = Seed | Annotated[list[Seed], Field(min_length=1)]
 Names = str | Annotated[list[str], Field(min_length=1)]
+
+
+def _known(probes: list[str]) -> list[str]:
+    for probe in probes:
+        if probe not in short_names():
+            raise unknown_name("probe", probe, short_names())
+    return probes
+
+
+Probes = Annotated[list[str], Field(min_length=1), AfterValidator(_known)]
 
 
 class _Strict(BaseModel):
@@ -50,21 +60,13 @@ class Scanning(_Strict):
     """
 
     ood: list[str] = []
-    probes: list[str] = Field(["exact"], min_length=1)
+    probes: Probes = ["exact"]
     layers: str = "blocks"
     pool: str = "auto"
     max_samples: int | None = Field(None, ge=1)
     control: bool = False
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "f32", "bf16"] = "f32"
-
-    @field_validator("probes")
-    @classmethod
-    def _known(cls, probes: list[str]) -> list[str]:
-        for probe in probes:
-            if probe not in short_names():
-                raise unknown_name("probe", probe, short_names())
-        return probes
 
 
 class Networks(_Strict):
@@ -81,7 +83,7 @@ class Networks(_Strict):
         seed: of the training.
         training: settings of `tunnelscope train`, over those of the study.
         variables: told of these networks, such as φ; they decide nothing.
-        ood, layers, pool: instead of the study's.
+        ood, layers, pool, probes: instead of the study's.
     """
 
     model: Names
@@ -97,6 +99,7 @@ class Networks(_Strict):
     ood: list[str] | None = None
     layers: str | None = None
     pool: str | None = None
+    probes: Probes | None = None
 
 
 class Exclusion(_Strict):

@@ -203,7 +203,7 @@ def _cell(declared: Declaration, grid: Networks, levels: dict[str, Any], name: s
         ood={other: declared.data[other].source for other in others if other != own},
         weights=None if weights is None else str(weights),
         training=training,
-        scan=declared.scan,
+        scan=declared.scan.model_copy(update={"probes": grid.probes or declared.scan.probes}),
         layers=grid.layers or declared.scan.layers,
         pool=grid.pool or declared.scan.pool,
         told=dict(data.variables) | dict(grid.variables),

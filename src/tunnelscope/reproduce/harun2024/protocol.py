@@ -9,7 +9,15 @@ from scipy import stats
 
 from tunnelscope.reproduce.found import Figure, Found
 from tunnelscope.reproduce.harun2024 import printed
-from tunnelscope.reproduce.harun2024.networks import HELD_OUT, Curves, Networks, Reading, differing
+from tunnelscope.reproduce.harun2024.networks import (
+    AS_CODE,
+    HELD_OUT,
+    Curves,
+    Networks,
+    Reading,
+    differing,
+    probe_of,
+)
 from tunnelscope.reproduce.harun2024.questions import groups, r
 from tunnelscope.reproduce.verdicts import Estimate, above, below
 from tunnelscope.tunnel import band
@@ -52,41 +60,43 @@ PAIRS = (  # what differs, and from what to what
 ENOUGH = 8  # networks that slopes take
 
 
-def all_curves(networks: Networks, reading: Reading) -> list[Curves]:
-    """Every network of the study that has learnt its task."""
+def all_curves(networks: Networks, reading: Reading) -> dict[str, Curves]:
+    """Every network of the study that has learnt its task and is read so, by name."""
     networks.made(networks.cells)
-    return [one for one in networks.of(networks.cells, reading) if one.has_learnt]
+    cells = [cell for cell in networks.cells if probe_of(cell, reading) in cell.scan.probes]
+    return {one.cell.name: one for one in networks.of(cells, reading) if one.has_learnt}
 
 
 def protocol(networks: Networks) -> Found:
     """r of the same networks under several readings: how much of it is the protocol."""
     found = Found(networks.seeds)
-    by_reading = {reading: all_curves(networks, reading) for reading in networks.readings}
-    first = by_reading[networks.readings[0]]
-    note = f"not a claim of the paper; {len(first)} networks"
+    readings = networks.readings if networks.scale == "smoke" else (*networks.readings, AS_CODE)
+    first = all_curves(networks, readings[0])
     rows = []
-    for reading, curves in by_reading.items():
-        apart = [one.r - other.r for one, other in zip(curves, first, strict=True)]
-        rows.append({"panel": "mean r over networks, %", "series": reading.words} | spread(curves))
-        found.cell("mean over networks: r, %", [one.r for one in curves], reading.words, note)
-        if reading is networks.readings[0]:
+    for reading in readings:
+        curves = all_curves(networks, reading)
+        note = f"not a claim of the paper; {len(curves)} networks"
+        r = [one.r for one in curves.values()]
+        rows.append({"panel": "mean r over networks, %", "series": reading.words} | spread(r))
+        found.cell("mean over networks: r, %", r, reading.words, note)
+        if reading is readings[0]:
             continue
+        before = [first[name].r for name in curves]
         told = f"{reading.words}; beside {HELD_OUT.words}"
-        found.cell("mean over networks: r less r, points", apart, told, note)
-        share = np.mean(
-            [band(one.r / 100) != band(other.r / 100) for one, other in zip(curves, first, strict=True)]
-        )
-        found.cell("share of networks in another band", [float(share)], told, note)
-        ranked: Any = stats.spearmanr([one.r for one in curves], [one.r for one in first])
-        found.cell("rank correlation of r over networks", [float(ranked.statistic)], told, note)
+        apart = [one - other for one, other in zip(r, before, strict=True)]
+        found.cell("the same networks: r less r, points", apart, told, note)
+        moved = np.mean([band(one / 100) != band(other / 100) for one, other in zip(r, before, strict=True)])
+        found.cell("the same networks: share in another band", [float(moved)], told, note)
+        ranked: Any = stats.spearmanr(r, before)
+        found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
     found.figures["protocol"] = Figure(pd.DataFrame(rows), "r, %: mean and quartiles", "", kind="points")
     return found
 
 
-def spread(curves: Sequence[Curves]) -> dict[str, float]:
-    """Mean and quartiles of r over networks."""
-    low, high = np.quantile([one.r for one in curves], [0.25, 0.75]).tolist()
-    return {"x": float(np.mean([one.r for one in curves])), "low": low, "high": high}
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and quartiles."""
+    low, high = np.quantile(values, [0.25, 0.75]).tolist()
+    return {"x": float(np.mean(values)), "low": low, "high": high}
 
 
 def own_effects(networks: Networks) -> Found:
@@ -95,12 +105,11 @@ def own_effects(networks: Networks) -> Found:
     rows = []
     for reading in networks.readings:
         matched(found, networks, reading)
-        given = observations(all_curves(networks, reading))
-        if len(given.networks) < ENOUGH:
-            found.not_comparable(
-                f"H22 slopes on r; {reading.words}", f"{len(given.networks)} networks have learnt"
-            )
+        curves = list(all_curves(networks, reading).values())
+        if len(curves) < ENOUGH:
+            found.not_comparable(f"H22 slopes on r; {reading.words}", f"{len(curves)} networks have learnt")
             continue
+        given = observations(curves)
         design = design_of(given)
         slopes = slopes_of(design, given.frame["r"].to_numpy(float))
         draws = slope_draws(given, design, RESAMPLES[networks.scale], 0)["r"]
