@@ -13,7 +13,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.models import load_network
 from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.harun2024 import protocol, questions
-from tunnelscope.reproduce.harun2024.continual import Halves
+from tunnelscope.reproduce.harun2024.continual import Halves, share_lost
 from tunnelscope.reproduce.harun2024.networks import (
     AS_PAPER,
     EXACT,
@@ -115,6 +115,11 @@ def test_groups_are_the_networks_without_their_seeds(networks: Networks) -> None
     assert len(chosen) == 2 * len(named)
 
 
+def test_a_row_of_paper_scale_says_nothing_of_what_small_changes(real_data: Path) -> None:
+    rows = reproduce([ITEMS["harun2024/fig18"]], "paper", data=real_data, results=Path("rows.csv"))
+    assert [row.scale for row in rows] == ["paper"]
+
+
 @pytest.mark.parametrize("name", ["harun2024-small", "harun2024"])
 def test_the_stem_is_the_one_that_is_told(name: str) -> None:
     for model, stem in {
@@ -148,7 +153,7 @@ def test_differences_are_taken_by_seed(networks: Networks, planted: Curves, monk
 
 def test_readings_differ_in_what_they_read() -> None:
     assert len({reading.words for reading in READINGS}) == 4
-    assert HELD_OUT.is_held_out
+    assert HELD_OUT.kept == "retained"
     assert AS_PAPER.quantity == "best_test_accuracy"
 
 
@@ -184,8 +189,43 @@ def test_pairs_differ_in_one_variable(networks: Networks, monkeypatch) -> None:
     protocol.matched(found, networks, EXACT)
     assert all(sum(one[name] != other[name] for name in one) == 1 for one, other in asked)
     counts = {row.claim.split()[0]: int(row.reading.split("; ")[-1].split()[0]) for row in found.rows}
-    # 2 sets of VGGm-11 and VGGm-17, VGGm-17 at 64², ResNets, ViTs (T+ at two sizes), VGGm†-11; two seeds each
-    assert counts == {"H4": 2 * 11, "H7": 2 * 8, "H6": 2 * 2, "H5": 2 * 5}
+    # 2 sets of VGGm-11 and VGGm-17, VGGm-17 at 64², ResNets, ViTs (T+ at two sizes), VGGm†-11
+    assert counts == {"H4": 11, "H7": 8, "H6": 2, "H5": 5}
+    assert all(row.ours == pytest.approx(1.5) for row in found.rows)  # seeds are averaged first
+    assert {row.claim.split()[0]: row.verdict for row in found.rows}["H7"] == DISAGREES
+
+
+def test_replicates_are_one_network_with_their_mean(planted: Curves) -> None:
+    other = planted.cell.model_copy(update={"name": planted.cell.name.replace("seed=0", "seed=1")})
+    assert other.name != planted.cell.name
+    better = replace(planted, cell=other, retained={"gtsrb": 0.7, "mnist": 0.9})
+    given = protocol.observations([planted, better])
+    assert len(given.networks) == 1
+    assert dict(zip(given.frame["ood"], given.frame["r"], strict=True)) == pytest.approx(
+        {"gtsrb": 0.6, "mnist": 0.7}
+    )
+
+
+def test_classes_have_to_move_r_upwards_and_twice_as_much_as_images() -> None:
+    assert questions.classes_lead(20.0, -5.0) == 10
+    assert questions.classes_lead(-20.0, 5.0) == -30
+    assert questions.classes_lead(None, 5.0) is None
+
+
+def test_a_share_of_an_accuracy_is_lost() -> None:
+    cells = {"E1+T1, task 1": 40.0, "E1+T2, task 1": 10.0, "at chance": 3.0}
+    assert share_lost(cells, "E1+T2, task 1", "E1+T1, task 1", 2.0) == pytest.approx(0.75)
+    assert share_lost(cells, "E1+T2, task 1", "at chance", 2.0) is None
+
+
+def test_no_tunnel_is_shaded_where_hardly_anything_is_lost(
+    networks: Networks, planted: Curves, monkeypatch
+) -> None:
+    whole = replace(planted, retained={"gtsrb": 0.97, "mnist": 0.98})
+    told = {"lost": [planted, planted], "kept": [whole, whole]}
+    monkeypatch.setattr(Networks, "curves", lambda self, reading, which: told[which])
+    drawn = questions.curves_figure(networks, {name: {"which": name} for name in told})
+    assert drawn.shaded == {"lost": (4.0, 10.0)}
 
 
 def test_a_resnets_parts_are_those_of_its_tasks(real_data: Path) -> None:

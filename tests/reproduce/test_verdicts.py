@@ -30,6 +30,9 @@ numbers = st.floats(-1e6, 1e6)
 def test_the_interval_is_students(values: list[float]) -> None:
     found = over_seeds(values)
     error = stats.sem(values)
+    if len(values) == 2 and values[0] == values[1]:
+        assert found.low is None
+        return
     if error == 0:
         assert found.low == found.value == found.high
         return
@@ -86,3 +89,8 @@ def test_what_could_not_be_computed_is_not_comparable() -> None:
 
 def test_what_is_not_finite_is_not_judged() -> None:
     assert judge(Estimate(float("nan")), below(0)) == (NOT_COMPARABLE, None)
+
+
+def test_two_seeds_that_agree_have_no_interval() -> None:
+    assert over_seeds([4, 4]) == Estimate(4)
+    assert over_seeds([4, 4, 4]) == Estimate(4, 4, 4)

@@ -41,11 +41,13 @@ class Found:
 
     Attributes:
         seeds: of the trainings behind the rows.
+        changed: against the paper, in words; None: as its scale tells.
     """
 
     seeds: Sequence[int]
     rows: list[Row] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
+    changed: str | None = None
 
     def claim(
         self,

@@ -135,7 +135,9 @@ class Lab:
             settings: of `ts.scan`.
         """
         what = subject.key if isinstance(subject, Trained) else subject
-        folder = self.folder / "scans" / self._key("scan", what, [id, *ood], [settings, code_of(*SCAN_CODE)])
+        files = [str(settings["weights"])] if Path(str(settings.get("weights"))).is_file() else []
+        key = self._key("scan", what, [id, *ood, *files], [settings, code_of(*SCAN_CODE)])
+        folder = self.folder / "scans" / key
         with self._lock(folder):
             if not (folder / "run.json").exists():
                 model = subject.network() if isinstance(subject, Trained) else subject

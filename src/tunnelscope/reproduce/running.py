@@ -121,7 +121,7 @@ def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
         name = scale.name if scale.name == "smoke" else RELEASED_SCALE
         changed = ""
     elif item.paper == "harun2024":
-        changed = CHANGED[name]
+        changed = CHANGED.get(name, "") if found.changed is None else found.changed
     elif name == "paper" and (there := lab.rows_of("cifar10")) < FULL_ROWS:
         name = f"paper-{there // 1000}k"
         changed = f"{there:,} training images of {FULL_ROWS:,}: the verdict is directional"

@@ -77,7 +77,7 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float | None]) -> Estimate:
-    """Return the mean over seeds and Student's 95 % interval of it; no interval of one seed.
+    """Return the mean over seeds and Student's 95 % interval of it; no interval of one seed, or of two alike.
 
     Args:
         values: the statistic of each seed; what is None or not finite is left out.
@@ -86,8 +86,8 @@ def over_seeds(values: Sequence[float | None]) -> Estimate:
     if not len(usable):
         return Estimate(None)
     mean = float(usable.mean())
-    if len(usable) < 2:
-        return Estimate(mean)
+    if len(usable) < 2 or (len(usable) == 2 and usable[0] == usable[1]):
+        return Estimate(mean)  # two that happen to agree say nothing of the spread
     error = float(usable.std(ddof=1)) / math.sqrt(len(usable))
     reach = float(stats.t.ppf(0.975, len(usable) - 1)) * error
     return Estimate(mean, mean - reach, mean + reach)

@@ -23,4 +23,5 @@ CLAIMS = {
     "H20": "the rank falls after the extractor, less so at a higher resolution",
     "H21": "the last layers compress classes, at low resolution only",
     "H22": "what the released table shows, our networks show as well",
+    "H23": "the printed r of ViT-T+ falls with resolution, against the text",
 }

@@ -20,14 +20,15 @@ from tunnelscope.reproduce.masarczyk2023.continual import (
 )
 from tunnelscope.reproduce.masarczyk2023.experiment import EXACT, Experiment
 from tunnelscope.reproduce.masarczyk2023.scales import scale_named
-from tunnelscope.reproduce.verdicts import above, at_most
+from tunnelscope.reproduce.verdicts import above, at_least
 
 TASKS = {"smoke": ("0-4", "5-9"), "small": ("0-49", "50-99")}
 WIDTH = {"smoke": 0.0625, "small": 0.125}
-HARMED = -10  # points: the paper loses 20 to 44
+HARMED = 0.25  # of the accuracy: our bar; the paper loses 0.27 to 0.65 of it
 NOTE = (
-    "ResNet-18 an eighth as wide, halves of CIFAR-100 for halves of ImageNet-100, 20 epochs a task, neither "
-    "mixup nor cutmix; cut layer by ID accuracy (95 %), as in the paper"
+    "ResNet-18 an eighth as wide, halves of CIFAR-100 for halves of ImageNet-100, 20 epochs a task, "
+    "neither mixup nor cutmix, the second task warmed up as the first; tuned for 20 epochs at the "
+    "recipe's rate, a tenth of it after 40 and 80 %; cut layer by ID accuracy (95 %), as in the paper"
 )
 
 
@@ -37,6 +38,8 @@ class Halves(Continual):
     data = "cifar100"
     recipe = "harun2024/resnet"
     changed: Mapping[str, Any] = {"augmentation": "resized-crop-flip", "batch": 128}
+    tuning: Mapping[str, Any] = {"schedule": "milestones", "milestones": (0.4, 0.8), "warmup": 0}
+    longer = 5
     points = "blocks"
 
     def places(self) -> list[str]:
@@ -57,6 +60,12 @@ def stage_of(module: nn.Module, stage: str) -> list[tuple[str, nn.Module]]:
     return list(module.get_submodule(stage).named_children())
 
 
+def share_lost(cells: Mapping[str, float], one: str, other: str, chance: float) -> float | None:
+    """Share of an accuracy that another is below it; None as of `difference`."""
+    lost = difference(cells, one, other, chance)
+    return None if lost is None else -lost / cells[other]
+
+
 def table2(networks: Networks) -> Found:
     """Extractors and tunnels of two tasks swapped, and tuned back to the first."""
     if networks.scale not in TASKS:
@@ -64,7 +73,7 @@ def table2(networks: Networks) -> Found:
             "at paper scale continual learning wants ImageNet-100 and a GPU; it is not built yet"
         )
     experiment = Experiment(networks.lab, scale_named(networks.scale))
-    found, tasks = Found(experiment.seeds), TASKS[networks.scale]
+    found, tasks = Found(experiment.seeds, changed=""), TASKS[networks.scale]
     model = f"zoo:resnet18?stem=imagenet&width={WIDTH[networks.scale]}"
     runs = [Halves(experiment, seed, model, tasks) for seed in experiment.seeds]
     chance = 100 / len(runs[0].trained[0].settings["classes"])
@@ -74,12 +83,12 @@ def table2(networks: Networks) -> Found:
         cells = [swaps(run, place, is_renewed) if place else {} for run, place in pairs]
         reading = f"{cut}; {told}"
         for one, other, task, printed in (
-            ("E1+T2", "E1+T1", 1, "-26.40 at 32², -20.04 at 224²"),
-            ("E2+T1", "E2+T2", 2, "-44.32 at 32², -31.92 at 224²"),
+            ("E1+T2", "E1+T1", 1, "0.41 at 32², 0.27 at 224²"),
+            ("E2+T1", "E2+T2", 2, "0.65 at 32², 0.41 at 224²"),
         ):
-            lost = [difference(own, f"{one}, task {task}", f"{other}, task {task}", chance) for own in cells]
-            words = f"H16 {one} less {other} on task {task}, points"
-            found.claim(words, lost, at_most(HARMED), reading, printed, NOTE)
+            lost = [share_lost(own, f"{one}, task {task}", f"{other}, task {task}", chance) for own in cells]
+            words = f"H16 share of the accuracy of {other} on task {task} that {one} loses"
+            found.claim(words, lost, at_least(HARMED), reading, printed, NOTE)
         accuracies(found, cells, reading, NOTE)
     tuned = [tunings(run, place) if place else {} for run, place in pairs]
     lead = [difference(own, "E2+T1 (FT)", "E2 (FT)", chance) for own in tuned]

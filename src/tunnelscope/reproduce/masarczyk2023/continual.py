@@ -52,6 +52,8 @@ class Continual:
     data = "cifar10"
     recipe = "masarczyk2023/vgg"
     changed: Mapping[str, Any] = {}  # of the recipe's settings
+    tuning: Mapping[str, Any] = {"rate": TUNING_RATE}  # over them, when a network is tuned
+    longer = 1  # times the scale's epochs of tuning
     points = "convs"
 
     def __init__(
@@ -132,11 +134,11 @@ class Continual:
         """Accuracy on a task's test images after a network was tuned on its training images."""
         module: Any = copy.deepcopy(network.module)
         module.default_cfg = preprocessing_of(network)
-        settings = {"recipe": self.recipe, "rate": TUNING_RATE, "seed": self.seed, "precision": "f32"}
+        settings = {"recipe": self.recipe, "seed": self.seed, "precision": "f32"}
         query = Path(self.sources[task]).name.partition("?")[2]
         source = self.experiment.source(self.data, query)
-        epochs = self.experiment.scale.epochs["tuning"]
-        key = f"{self.trained[0].key} {name}"
+        epochs = self.longer * (self.experiment.scale.epochs["tuning"] or 0)
+        key = f"{self.trained[0].key} {name} {network.fingerprint}"
         return self.experiment.lab.trained(
             module, source, key, epochs=epochs, **settings, **self.changed
         ).accuracy
