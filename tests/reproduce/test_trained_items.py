@@ -115,8 +115,8 @@ def test_groups_are_the_networks_without_their_seeds(networks: Networks) -> None
     assert len(chosen) == 2 * len(named)
 
 
-def test_a_row_of_paper_scale_says_nothing_of_what_small_changes(real_data: Path) -> None:
-    rows = reproduce([ITEMS["harun2024/fig18"]], "paper", data=real_data, results=Path("rows.csv"))
+def test_a_row_of_paper_scale_says_nothing_of_what_small_changes(real_data: Path, tmp_path: Path) -> None:
+    rows = reproduce([ITEMS["harun2024/fig18"]], "paper", data=real_data, results=tmp_path / "rows.csv")
     assert [row.scale for row in rows] == ["paper"]
 
 

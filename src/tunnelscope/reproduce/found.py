@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tunnelscope.reproduce.ledger import UNKNOWN, Row
 from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds, within
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from tunnelscope.variables.pairs import Mean
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Figure:
         shaded: of a panel with lines, from where to where it is shaded: the tunnel.
     """
 
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
     x: str
     y: str
     kind: str = "lines"
@@ -132,3 +133,13 @@ def line_rows(panel: str, name: str, x: NDArray[Any], values: Sequence[NDArray[A
         }
         for column, place in enumerate(x)
     ]
+
+
+def point_row(panel: str, name: str, value: "Estimate | Mean") -> dict[str, Any]:
+    """Row of a point with its interval."""
+    return {"panel": panel, "series": name, "x": value.value, "low": value.low, "high": value.high}
+
+
+def points_figure(rows: Sequence[dict[str, Any]], x: str) -> Figure:
+    """Points with intervals, a line a series, with the title of their axis."""
+    return Figure(pd.DataFrame(rows), x, "", kind="points")

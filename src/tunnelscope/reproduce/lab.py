@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import nn
 
 from tunnelscope import __version__
@@ -182,6 +183,14 @@ class Lab:
         """One process at a time makes what is to lie in a folder."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{folder}.lock")
+
+
+def curve_of(scan: Scan, dataset: str, quantity: str) -> NDArray[Any]:
+    """A quantity of each layer on a set, in the layers' order, without the input: (layers,)."""
+    table: Any = scan.frame
+    is_asked = (table["dataset"] == dataset) & (table["quantity"] == quantity)
+    rows = table[is_asked & (table["layer_index"] > 0) & table["layer"].notna() & table["layer_b"].isna()]
+    return rows.sort_values("layer_index")["value"].to_numpy(dtype=float)
 
 
 def _is_done(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from tunnelscope.recording import StageProgress
 from tunnelscope.reproduce.drawing import draw
 from tunnelscope.reproduce.found import Found
 from tunnelscope.reproduce.harun2024.networks import CHANGED, Networks
-from tunnelscope.reproduce.harun2024.released import Released
+from tunnelscope.reproduce.harun2024.released import RESAMPLES, Released
 from tunnelscope.reproduce.items import ITEMS, Item
 from tunnelscope.reproduce.lab import Lab
 from tunnelscope.reproduce.ledger import FULL_ROWS, Row, put, read_rows, results_path
@@ -26,7 +26,6 @@ from tunnelscope.store import default_folder
 from tunnelscope.summary import processor_name
 from tunnelscope.variables.observations import NETWORK_MAP
 
-RESAMPLES = {"smoke": 5, "small": 200, "paper": 200}  # of the released table's networks
 SETS_OF = {
     "masarczyk2023": CLASSES,
     "harun2024": ("cifar10", "cifar100", "gtsrb", "mnist", "caltech101", "clothing"),

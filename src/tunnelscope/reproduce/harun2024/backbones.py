@@ -7,7 +7,15 @@ import pandas as pd
 
 from tunnelscope.errors import RequestError
 from tunnelscope.reproduce.found import Figure, Found, line_rows
-from tunnelscope.reproduce.harun2024.networks import EXACT, HELD_OUT, LAST_EPOCH, Networks
+from tunnelscope.reproduce.harun2024.networks import (
+    EXACT,
+    HELD_OUT,
+    LAST_EPOCH,
+    NEGLIGIBLE,
+    Networks,
+    of_set,
+)
+from tunnelscope.reproduce.lab import curve_of
 from tunnelscope.reproduce.verdicts import at_least
 
 MODEL = "timm:mobilenetv2_100?pad_type=same&mean=0.5&std=0.5"
@@ -24,7 +32,6 @@ CHANGED = (
     "a MobileNetV2 for the eight backbones, 1,000 images a split, probes as the paper trains them on "
     "the CNNs of its main study"
 )
-NEGLIGIBLE = 95  # percent of r
 
 
 def fig17(networks: Networks) -> Found:
@@ -40,9 +47,8 @@ def fig17(networks: Networks) -> Found:
     for reading in readings:
         told = backbone(networks, reading.probe, weights=str(weights))
         quantity = reading.kept or "retained_paper"
-        sets = SETS[networks.scale][
-            1 if reading.kept else 0 :
-        ]  # of the first no layer is chosen on held-out rows
+        # Of the first set, in the ID set's place, no layer is chosen on held-out rows.
+        sets = SETS[networks.scale][1 if reading.kept else 0 :]
         r = [100 * one for one in per_set(told, quantity)][-len(sets) :]
         words = "H17 MobileNetV2 pretrained on ImageNet: r, %"
         found.claim(
@@ -57,7 +63,7 @@ def fig17(networks: Networks) -> Found:
             found.cell("MobileNetV2 untrained (control): r, %", [float(np.mean(drawn))], reading.words)
         if reading is readings[0]:
             for name in SETS[networks.scale]:
-                curve = layers_of(told, name)
+                curve = curve_of(told, name, "probe_accuracy")
                 numbers = np.arange(1, len(curve) + 1)
                 rows += line_rows("MobileNetV2, ImageNet", name, numbers, [100 * curve / curve.max()])
     found.figures["fig17"] = Figure(pd.DataFrame(rows), "layer", "% of each curve's maximum")
@@ -78,20 +84,9 @@ def backbone(networks: Networks, probe: str, weights: str) -> Any:
 
 def per_set(scan: Any, quantity: str) -> list[float]:
     """r on each set; on the first, which stands in the ID set's place, over its test maximum."""
-    table = scan.frame
     first_set, *others = [entry["key"] for entry in scan.run["data"]]
-    first = layers_of(scan, first_set)
-    rows = table[(table["quantity"] == quantity) & table["layer"].isna()].set_index("dataset")["value"]
-    return [float(first[-1] / first.max()), *(float(rows[name]) for name in others)]
-
-
-def layers_of(scan: Any, name: str) -> np.ndarray:
-    """Accuracy of each layer's probe on a set."""
-    table = scan.frame
-    rows = table[
-        (table["dataset"] == name) & (table["quantity"] == "probe_accuracy") & (table["layer_index"] > 0)
-    ]
-    return rows.sort_values("layer_index")["value"].to_numpy(float)
+    first = curve_of(scan, first_set, "probe_accuracy")
+    return [float(first[-1] / first.max()), *(of_set(scan, name, quantity) for name in others)]
 
 
 def fig18(networks: Networks) -> Found:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tunnelscope.checkpoints import read_settings
 from tunnelscope.errors import MachineError, RequestError
-from tunnelscope.reproduce.lab import Lab
+from tunnelscope.reproduce.lab import Lab, curve_of
 from tunnelscope.results import Scan, load
 from tunnelscope.studies.declaration import Declaration, read_declaration
 from tunnelscope.studies.driver import run_study
@@ -20,6 +20,7 @@ from tunnelscope.studies.units import training_of, units_of_cell
 from tunnelscope.tunnel import tunnel_start
 
 STUDY, PAPER_STUDY = "studies/harun2024-small.toml", "studies/harun2024.toml"
+NEGLIGIBLE, WEAK = 95, 90  # percent of r from which the paper calls a tunnel so
 LEARNT = 2  # times chance: a network below has hardly learnt its task
 RANK = "numerical_rank"
 Array = NDArray[np.floating]
@@ -291,20 +292,13 @@ def level_of(cell: Cell, name: str) -> Any:
 
 def curves_of(cell: Cell, scan: Scan, reading: Reading, images: int) -> Curves:
     """Read a scan's table."""
-    table: Any = scan.frame
-    layers = table[(table["layer_index"] > 0) & table["layer"].notna() & table["layer_b"].isna()]
-
-    def curve(dataset: str, quantity: str) -> Array:
-        rows = layers[(layers["dataset"] == dataset) & (layers["quantity"] == quantity)]
-        return rows.sort_values("layer_index")["value"].to_numpy(dtype=float)
-
+    curve = partial(curve_of, scan)
     id_set = next(entry for entry in scan.run["data"] if entry["role"] == "id")
     sets = [entry["key"] for entry in scan.run["data"] if entry["role"] == "ood"]
     ood = {name: curve(name, reading.quantity) for name in sets}
     retained = {name: float(one[-1] / one.max()) for name, one in ood.items()}
     if reading.kept:
-        told = table[(table["quantity"] == reading.kept) & table["layer"].isna()]
-        retained = {name: float(told.loc[told["dataset"] == name, "value"].iloc[0]) for name in sets}
+        retained = {name: of_set(scan, name, reading.kept) for name in sets}
     return Curves(
         cell,
         curve(id_set["key"], reading.quantity),
@@ -319,6 +313,13 @@ def curves_of(cell: Cell, scan: Scan, reading: Reading, images: int) -> Curves:
         int(scan.run["model"]["parameters"]),
         images,
     )
+
+
+def of_set(scan: Scan, dataset: str, quantity: str) -> float:
+    """What a scan tells of a set as a whole, such as r."""
+    table: Any = scan.frame
+    is_asked = (table["dataset"] == dataset) & (table["quantity"] == quantity) & table["layer"].isna()
+    return float(table.loc[is_asked, "value"].iloc[0])
 
 
 def differing(

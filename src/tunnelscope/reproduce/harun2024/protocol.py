@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.found import Found, point_row, points_figure
 from tunnelscope.reproduce.harun2024 import printed
 from tunnelscope.reproduce.harun2024.networks import (
     AS_CODE,
@@ -22,12 +22,12 @@ from tunnelscope.reproduce.harun2024.networks import (
     probe_of,
 )
 from tunnelscope.reproduce.harun2024.questions import groups, r
+from tunnelscope.reproduce.harun2024.released import RESAMPLES
 from tunnelscope.reproduce.verdicts import Estimate, above, below, over_seeds
 from tunnelscope.tunnel import band
 from tunnelscope.variables.observations import Observations, of_frame
 from tunnelscope.variables.slopes import design_of, slope_draws, slopes_of
 
-RESAMPLES = {"smoke": 5, "small": 200}
 SIGNS = {  # of the printed slopes on r, those that are not zero
     "ID Class Count": above(0),
     "Augmentations": above(0),
@@ -93,7 +93,7 @@ def protocol(networks: Networks) -> Found:
             )
             continue
         r = [one.r for one in curves.values()]
-        rows.append({"panel": "mean r over networks, %", "series": reading.words} | spread(r))
+        rows.append(point_row("mean r over networks, %", reading.words, spread(r)))
         found.cell("mean over networks: r, %", r, reading.words, note)
         if reading is readings[0]:
             continue
@@ -106,14 +106,14 @@ def protocol(networks: Networks) -> Found:
         ranked: Any = stats.spearmanr(r, before)
         found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
     if rows:
-        found.figures["protocol"] = Figure(pd.DataFrame(rows), "r, %: mean and quartiles", "", kind="points")
+        found.figures["protocol"] = points_figure(rows, "r, %: mean and quartiles")
     return found
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> Estimate:
     """Mean and quartiles."""
     low, high = np.quantile(values, [0.25, 0.75]).tolist()
-    return {"x": float(np.mean(values)), "low": low, "high": high}
+    return Estimate(float(np.mean(values)), low, high)
 
 
 def own_effects(networks: Networks) -> Found:
@@ -135,9 +135,7 @@ def own_effects(networks: Networks) -> Found:
         for place, name in enumerate(given.variables):
             low, high = np.quantile(draws[:, place], [0.025, 0.975]).tolist()
             estimate = Estimate(slopes.slope[name], low, high)
-            rows.append(
-                {"panel": reading.words, "series": name, "x": estimate.value, "low": low, "high": high}
-            )
+            rows.append(point_row(reading.words, name, estimate))
             if name in SIGNS:
                 words = f"{CLAIM_OF[name]}: SHAP slope over our networks"
                 found.estimated(words, estimate, SIGNS[name], told, texts[name])
@@ -145,7 +143,7 @@ def own_effects(networks: Networks) -> Found:
                 found.interval(f"{name}: SHAP slope on r", estimate, told, "printed as 0.00")
         found.cell("slopes on r: R² in sample", [slopes.r2], reading.words, "published: 0.62")
     if rows:
-        found.figures["own-effects"] = Figure(pd.DataFrame(rows), "SHAP slope on r", "", kind="points")
+        found.figures["own-effects"] = points_figure(rows, "SHAP slope on r")
     return found
 
 
@@ -160,12 +158,17 @@ def matched(found: Found, networks: Networks, reading: Reading) -> None:
     named = groups(networks)
     readings = (reading, MATCHED) if reading is HELD_OUT else (reading,)
     for reading, (words, name, steps, test, published) in itertools.product(readings, PAIRS):
-        values: list[float | None] = []
-        for one, other in steps:
-            for levels in named.values():
-                changed = {**levels, name: other}
-                if levels[name] == one and changed in named.values():
-                    values.append(mean_of(differing(networks, reading, levels, changed, r)))
+        candidates = [
+            (levels, {**levels, name: other})
+            for one, other in steps
+            for levels in named.values()
+            if levels[name] == one
+        ]
+        values = [
+            mean_of(differing(networks, reading, levels, changed, r))
+            for levels, changed in candidates
+            if changed in named.values()
+        ]
         pairs = sum(value is not None for value in values)
         told = f"{reading.words}; {pairs} pairs of networks, each a mean over seeds"
         found.estimated(words, over_seeds(values), test, told, published, seeds=networks.seeds)

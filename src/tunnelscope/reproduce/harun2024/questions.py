@@ -1,21 +1,22 @@
 """Items of the 2024 paper that need trained networks: by resolution, augmentation, classes and φ."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tunnelscope.models import load_network
-from tunnelscope.reproduce.found import Figure, Found, line_rows
+from tunnelscope.reproduce.found import Figure, Found, line_rows, point_row, points_figure
 from tunnelscope.reproduce.harun2024.networks import (
     AS_PAPER,
+    NEGLIGIBLE,
+    WEAK,
     Curves,
     Levels,
     Networks,
     differing,
 )
-from tunnelscope.reproduce.verdicts import Test, above, at_least, below
+from tunnelscope.reproduce.verdicts import Estimate, Test, above, at_least, below
 
 PLAIN, AUGMENTED = {"augmentation": "none"}, {"augmentation": "resized-crop-flip"}
 FIRST = {"resolution": 32, "id": "cifar100"}  # what most questions are asked of
@@ -39,7 +40,6 @@ SETS = {
     "cifar100-coarse": "CIFAR-100, 20 coarse labels",
 }
 ABOVE = above(0)
-NEGLIGIBLE, WEAK = 95, 90  # percent of r from which the paper calls a tunnel so
 BEFORE_LAST = 7  # layer of VGGm-11 after which Figure 4 shows its representation to be compressed
 PARAMETERS = {  # printed, in millions; by network at 100 classes
     "vggm11": "9.46",
@@ -313,19 +313,15 @@ def fig15(networks: Networks) -> Found:
                 curves = networks.curves(reading, **levels)
                 values = of_learnt(curves, last_accuracy)
                 found.cell(f"{name}: OOD accuracy at the last layer, %", values, told)
-                rows.append(_point(told, name, [last_accuracy(one) for one in curves]))
-    found.figures["fig15"] = Figure(pd.DataFrame(rows), "mean OOD accuracy, %", "", kind="points")
+                every = [last_accuracy(one) for one in curves]
+                rows.append(point_row(told, name, Estimate(float(np.mean(every)), min(every), max(every))))
+    found.figures["fig15"] = points_figure(rows, "mean OOD accuracy, %")
     return found
 
 
 def last_accuracy(curves: Curves) -> float:
     """Mean accuracy over OOD sets at the last layer, in percent."""
     return 100 * float(np.mean([one[-1] for one in curves.ood.values()]))
-
-
-def _point(panel: str, name: str, values: Sequence[float]) -> dict[str, Any]:
-    mean = float(np.mean(values))
-    return {"panel": panel, "series": name, "x": mean, "low": min(values), "high": max(values)}
 
 
 PRINTED_R = {  # mean r without augmentation at 32²

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tunnelscope.reproduce.found import Figure, Found
+from tunnelscope.reproduce.found import Figure, Found, point_row, points_figure
 from tunnelscope.reproduce.harun2024 import printed
 from tunnelscope.reproduce.verdicts import Estimate, above, below, within
 from tunnelscope.variables import published
@@ -23,6 +23,7 @@ from tunnelscope.variables.pairs import UNITS, Mean, Pair, bands_of, values_by_n
 from tunnelscope.variables.published import Comparison
 from tunnelscope.variables.slopes import Array, Slopes, design_of, slope_draws, slopes_of
 
+RESAMPLES = {"smoke": 5, "small": 200, "paper": 200}  # of networks, by scale
 NAMES = {"r": "r", "rho": "ρ", "A": "A"}
 NEAR_DELTA = {"r": 0.001, "rho": 0.021, "A": 0.005}  # the table has ρ in 2 decimals and A in 2 or 3
 NEAR_SLOPE, NEAR_P = 0.01, 0.0006
@@ -167,8 +168,8 @@ def slopes_figure(table: Released, targets: Sequence[str]) -> Figure:
     for target in targets:
         for place, name in enumerate(table.given.variables):
             told = table.estimate(target, lambda slopes, place=place: slopes[..., place])
-            rows.append(_point(f"SHAP slopes on {NAMES[target]}", name, told))
-    return _points(rows, "over the variable's whole range")
+            rows.append(point_row(f"SHAP slopes on {NAMES[target]}", name, told))
+    return points_figure(rows, "over the variable's whole range")
 
 
 def fig2(table: Released) -> Found:
@@ -235,8 +236,8 @@ def fig9(table: Released) -> Found:
         panel = f"{size}², {'with' if is_augmented else 'without'} augmentation"
         for model in (*CNNS, *VITS):
             low, middle, high = np.quantile(table.r_of(model, size, is_augmented), [0.25, 0.5, 0.75]).tolist()
-            rows.append(_point(panel, model, Mean(middle, low, high)))
-    found.figures["fig9"] = _points(rows, "r, %: median and quartiles over OOD sets")
+            rows.append(point_row(panel, model, Mean(middle, low, high)))
+    found.figures["fig9"] = points_figure(rows, "r, %: median and quartiles over OOD sets")
     return found
 
 
@@ -472,14 +473,16 @@ def means_figure(table: Released, variable: str, targets: Sequence[str]) -> Figu
         if name == variable and target in targets:
             unit = UNITS.get(target, 1)
             shown = Mean(unit * mean.value, unit * mean.low, unit * mean.high)
-            rows.append(_point(f"{variable}: {NAMES[target]}{', %' if target == 'r' else ''}", level, shown))
-    return _points(rows, "mean, 95 % over rows")
+            rows.append(
+                point_row(f"{variable}: {NAMES[target]}{', %' if target == 'r' else ''}", level, shown)
+            )
+    return points_figure(rows, "mean, 95 % over rows")
 
 
 def deltas_figure(table: Released) -> Figure:
     """Cliff's δ of r by pair."""
     rows = [
-        _point(
+        point_row(
             pair.variable,
             " → ".join(pair.levels),
             Mean(pair.cliffs_delta, pair.cliffs_delta, pair.cliffs_delta),
@@ -487,15 +490,7 @@ def deltas_figure(table: Released) -> Figure:
         for _, pair in table.pairs
         if pair.target == "r"
     ]
-    return _points(rows, "Cliff's δ of r")
-
-
-def _point(panel: str, name: str, mean: Mean | Estimate) -> dict[str, Any]:
-    return {"panel": panel, "series": name, "x": mean.value, "low": mean.low, "high": mean.high}
-
-
-def _points(rows: Sequence[dict[str, Any]], x: str) -> Figure:
-    return Figure(pd.DataFrame(rows), x, "", kind="points")
+    return points_figure(rows, "Cliff's δ of r")
 
 
 def _joined(figures: Sequence[Figure]) -> Figure:

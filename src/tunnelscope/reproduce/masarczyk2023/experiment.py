@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from tunnelscope.reproduce.lab import Lab, Trained
+from tunnelscope.reproduce.lab import Lab, Trained, curve_of
 from tunnelscope.reproduce.masarczyk2023.scales import Scale
 from tunnelscope.reproduce.masarczyk2023.statistics import Curves
 from tunnelscope.results import Scan
@@ -184,13 +185,7 @@ def curves_of(found: Scan) -> Curves:
     if "resnet34" in found.run["model"]["name"]:
         numbers = 2 * numbers - 1  # stem 1, second convolutions 3, 5, …, 33
 
-    def curve(dataset: str, quantity: str) -> np.ndarray:
-        rows = layers[
-            (layers["dataset"] == dataset) & (layers["quantity"] == quantity) & layers["layer_b"].isna()
-        ]
-        rows = rows.sort_values("layer_index")
-        return rows["value"].to_numpy(dtype=float)
-
+    curve = partial(curve_of, found)
     id_set = next(entry for entry in found.run["data"] if entry["role"] == "id")
     id_key = id_set["key"]
     others = [entry["key"] for entry in found.run["data"] if entry["role"] == "ood"]
