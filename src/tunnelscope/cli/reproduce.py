@@ -29,9 +29,20 @@ CLAIM_WIDTH, PUBLISHED_WIDTH = 40, 16  # letters in the table on the terminal; -
     help=f"Folder that holds cifar10 and cifar100. [default: ${DATA}, else data]",
 )
 @click.option("--out", metavar="DIR", help="Folder for the figures. [default: runs/reproduce/SCALE]")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Train the 2024 paper's small networks here although a table of what they gave ships.",
+)
 @options.together(options.threads, options.as_json, options.debug)
 def reproduce(
-    items: tuple[str, ...], scale: str, data: str | None, out: str | None, threads: int | None, as_json: bool
+    items: tuple[str, ...],
+    scale: str,
+    data: str | None,
+    out: str | None,
+    retrain: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Redo figures and tables of the two papers and judge their claims; without ITEM, print the ledger.
 
@@ -44,7 +55,8 @@ def reproduce(
 
     chosen = chosen_items(items)
     if chosen:
-        rows = _run(chosen, scale, Path(data or os.environ.get(DATA) or "data"), out, threads)
+        folder = Path(data or os.environ.get(DATA) or "data")
+        rows = _run(chosen, scale, folder, out, threads, retrain)
     else:
         rows = ledger_rows()
     if as_json:
@@ -54,7 +66,7 @@ def reproduce(
     echo_error(summary_line(rows))
 
 
-def _run(chosen: list, scale: str, data: Path, out: str | None, threads: int | None) -> list:
+def _run(chosen: list, scale: str, data: Path, out: str | None, threads: int | None, retrain: bool) -> list:
     from tunnelscope.cli.progress import ProgressDisplay
     from tunnelscope.reproduce.running import reproduce as run
     from tunnelscope.scanning import set_threads
@@ -62,7 +74,15 @@ def _run(chosen: list, scale: str, data: Path, out: str | None, threads: int | N
     set_threads(threads)
     folder = Path(out) if out else Path("runs") / "reproduce" / scale
     with ProgressDisplay() as progress:
-        rows = run(chosen, scale, data=data, out=folder, progress=progress, announce=progress.announce)
+        rows = run(
+            chosen,
+            scale,
+            data=data,
+            out=folder,
+            retrain=retrain,
+            progress=progress,
+            announce=progress.announce,
+        )
     echo_error(f"Figures: {folder}")
     return rows
 

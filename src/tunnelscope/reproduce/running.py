@@ -3,7 +3,7 @@
 import datetime
 import importlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def reproduce(
     data: str | Path,
     out: str | Path | None = None,
     results: Path | None = None,
+    retrain: bool = False,
     progress: StageProgress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> list[Row]:
@@ -53,6 +54,7 @@ def reproduce(
         scale: smoke, small or paper.
         data: folder that holds `cifar10`, `cifar100`, and what else the 2024 paper's items read.
         out: folder for each item's figures and their tables.
+        retrain: train the 2024 paper's networks here although the table of networks has them.
         results: table the rows go into; by default that of the package, or of the user where it is read-only.
 
     Raises:
@@ -65,16 +67,18 @@ def reproduce(
     read_rows(table)  # one of another version is said before hours of work
     lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
     check_data(items, lab)
+    networks = Networks(lab, sizes.name, retrain)
     subjects = {
         "masarczyk2023": Experiment(lab, sizes),
-        "harun2024": Networks(lab, sizes.name),
+        "harun2024": networks,
         RELEASED_SCALE: Released(released_table(lab.data), RESAMPLES[sizes.name]),
     }
     rows: list[Row] = []
     for number, item in enumerate(items, start=1):
         say(f"item {number} of {len(items)}: {item.name}, {item.title}")
+        networks.read.clear()
         found = function_of(item)(subjects[RELEASED_SCALE if item.is_released else item.paper])
-        done = finished(item, found, sizes, lab)
+        done = finished(item, found, sizes, lab, networks.read)
         if out is not None:
             for name, figure in found.figures.items():
                 draw(figure, Path(out) / f"{item.paper}-{name}")
@@ -112,8 +116,12 @@ def function_of(item: Item) -> Callable[[Any], Found]:
     return getattr(importlib.import_module(f"tunnelscope.reproduce.{item.paper}.{module}"), name)
 
 
-def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
-    """Complete an item's rows with what is the same in all of them."""
+def finished(item: Item, found: Found, scale: Scale, lab: Lab, elsewhere: Collection[str] = ()) -> list[Row]:
+    """Complete an item's rows with what is the same in all of them.
+
+    Args:
+        elsewhere: hardware that networks were trained on which the item took as they are kept.
+    """
     name, changed = scale.name, scale.changed
     command = shlex.join(["tunnelscope", "reproduce", item.name, "--scale", scale.name])
     if item.is_released:
@@ -127,7 +135,7 @@ def finished(item: Item, found: Found, scale: Scale, lab: Lab) -> list[Row]:
     about = {
         "item": item.name,
         "scale": name,
-        "hardware": hardware(),
+        "hardware": " and ".join(sorted(elsewhere)) or hardware(),
         "date": datetime.date.today().isoformat(),
         "command": command,
     }

@@ -7,13 +7,13 @@ import pandas as pd
 
 from tunnelscope.errors import RequestError
 from tunnelscope.reproduce.found import Figure, Found, line_rows
+from tunnelscope.reproduce.harun2024.kept import of_set
 from tunnelscope.reproduce.harun2024.networks import (
     EXACT,
     HELD_OUT,
     LAST_EPOCH,
     NEGLIGIBLE,
     Networks,
-    of_set,
 )
 from tunnelscope.reproduce.lab import curve_of
 from tunnelscope.reproduce.verdicts import at_least
@@ -86,7 +86,7 @@ def per_set(scan: Any, quantity: str) -> list[float]:
     """r on each set; on the first, which stands in the ID set's place, over its test maximum."""
     first_set, *others = [entry["key"] for entry in scan.run["data"]]
     first = curve_of(scan, first_set, "probe_accuracy")
-    return [float(first[-1] / first.max()), *(of_set(scan, name, quantity) for name in others)]
+    return [float(first[-1] / first.max()), *(float(of_set(scan, name, quantity)[0]) for name in others)]
 
 
 def fig18(networks: Networks) -> Found:

@@ -1,8 +1,8 @@
-"""The 2024 paper's networks for two cores: one study, of which an item trains and scans what it needs."""
+"""The 2024 paper's networks for two cores: one study, of which an item trains what is not known yet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,17 @@ from numpy.typing import NDArray
 
 from tunnelscope.checkpoints import read_settings
 from tunnelscope.errors import MachineError, RequestError
-from tunnelscope.reproduce.lab import Lab, curve_of
-from tunnelscope.results import Scan, load
+from tunnelscope.reproduce.harun2024.kept import (
+    Record,
+    Records,
+    known_records,
+    put_records,
+    record_of,
+    settings_of,
+    table_path,
+)
+from tunnelscope.reproduce.lab import Lab
+from tunnelscope.results import load
 from tunnelscope.studies.declaration import Declaration, read_declaration
 from tunnelscope.studies.driver import run_study
 from tunnelscope.studies.networks import Cell, cells_of
@@ -27,7 +36,7 @@ Array = NDArray[np.floating]
 Levels = Mapping[str, Any]
 
 CHANGED = {
-    "small": "CNNs an eighth as wide and ViTs a quarter, 20 epochs on 10,000 images in batches of 128 (800 "
+    "small": "CNNs an eighth as wide and ViTs a quarter, 20 epochs on 5,000 images in batches of 128 (800 "
     "steps on fewer images) with and without augmentation, CIFAR-100 and photos for ImageNet-100 (on "
     "CIFAR-100 scaled up, 64² adds pixels and no detail), 64² the highest resolution, five OOD sets "
     "instead of eight, weights of the best epoch on a tenth of the training images, probes on 2,000 "
@@ -149,14 +158,18 @@ class Curves:
 
 @dataclass(frozen=True)
 class Networks:
-    """The study in the lab's folder.
+    """The study's networks: those in the lab's folder, and those that the table of networks has.
 
     Attributes:
         scale: smoke or small.
+        retrain: whether to train anew what the table has.
+        read: where the networks that were read so far were trained.
     """
 
     lab: Lab
     scale: str
+    retrain: bool = False
+    read: set[str] = field(default_factory=set)
 
     @cached_property
     def declared(self) -> Declaration:
@@ -210,16 +223,42 @@ class Networks:
             raise RequestError(f"study {self.declared.name} has no network with {levels}")
         return sorted(found, key=lambda cell: cell.seed)
 
+    @cached_property
+    def records(self) -> Records:
+        """What is known of networks: at first what the table has, at scale small."""
+        if self.scale != "small" or self.retrain:
+            return {}
+        found = known_records()
+        if count := len({network for network, _ in found}):
+            self.lab.announce(f"{count} networks of {STUDY} are known; --retrain trains them here")
+        return found
+
     def made(self, cells: Sequence[Cell]) -> None:
-        """Train and scan these networks, those that are not done."""
-        left = [cell for cell in cells if not all(unit.is_done(self.folder) for unit in units_of_cell(cell))]
-        if not left:
-            return
+        """Train and scan these networks, those that are not known, and put them into the table."""
+        left = [cell for cell in cells if not self._is_known(cell)]
+        if missing := [cell for cell in left if not self._is_done(cell)]:
+            self._run(missing)
+        new = [self._taken(cell, probe) for cell in left for probe in cell.scan.probes]
+        if new and self.scale == "small":
+            put_records(new, table_path())
+        self.records.update({(record.network, record.probe): record for record in new})
+
+    def _is_known(self, cell: Cell) -> bool:
+        found = {probe: self.records.get((cell.name, probe)) for probe in cell.scan.probes}
+        return all(
+            record is not None and record.settings == settings_of(cell, probe)
+            for probe, record in found.items()
+        )
+
+    def _is_done(self, cell: Cell) -> bool:
+        return all(unit.is_done(self.folder) for unit in units_of_cell(cell))
+
+    def _run(self, cells: Sequence[Cell]) -> None:
         outcome = run_study(
             self.declared,
             out=self.folder,
             executor="here" if self.scale == "smoke" else "local",
-            only=[cell.name for cell in left],
+            only=[cell.name for cell in cells],
             edited=True,
             progress=self.lab.progress,
             announce=self.lab.announce,
@@ -231,6 +270,13 @@ class Networks:
                 f"{first.unit.log(self.folder)}"
             )
 
+    def _taken(self, cell: Cell, probe: str) -> Record:
+        """A network that is done, from its scan."""
+        scan = next(unit for unit in units_of_cell(cell) if unit.kind == "scan" and unit.probe == probe)
+        told = read_settings(training_of(cell).folder(self.folder))
+        assert told is not None
+        return record_of(cell, probe, load(scan.folder(self.folder)), int(told["settings"]["train_rows"]))
+
     def curves(self, reading: Reading, **levels: Any) -> list[Curves]:
         """Train and scan the networks that have these levels; return them under a reading, by seed."""
         cells = self.chosen(**levels)
@@ -238,16 +284,10 @@ class Networks:
         return self.of(cells, reading)
 
     def of(self, cells: Sequence[Cell], reading: Reading) -> list[Curves]:
-        """Networks that are done, under a reading."""
-        return [self._read(cell, reading) for cell in cells]
-
-    def _read(self, cell: Cell, reading: Reading) -> Curves:
-        probe = probe_of(cell, reading)
-        scan = next(unit for unit in units_of_cell(cell) if unit.kind == "scan" and unit.probe == probe)
-        told = read_settings(training_of(cell).folder(self.folder))
-        assert told is not None
-        images = int(told["settings"]["train_rows"])
-        return curves_of(cell, load(scan.folder(self.folder)), reading, images)
+        """Networks that are known, under a reading."""
+        found = [(cell, self.records[cell.name, probe_of(cell, reading)]) for cell in cells]
+        self.read.update(record.hardware for _, record in found)
+        return [curves_of(cell, record, reading) for cell, record in found]
 
     def _source(self, told: str) -> str:
         name, _, query = told.removeprefix("data/").partition("?")
@@ -290,36 +330,27 @@ def level_of(cell: Cell, name: str) -> Any:
     return cell.levels.get(name)
 
 
-def curves_of(cell: Cell, scan: Scan, reading: Reading, images: int) -> Curves:
-    """Read a scan's table."""
-    curve = partial(curve_of, scan)
-    id_set = next(entry for entry in scan.run["data"] if entry["role"] == "id")
-    sets = [entry["key"] for entry in scan.run["data"] if entry["role"] == "ood"]
-    ood = {name: curve(name, reading.quantity) for name in sets}
+def curves_of(cell: Cell, record: Record, reading: Reading) -> Curves:
+    """A network under a reading."""
+    values, own = record.values, record.id
+    ood = {name: values[name, reading.quantity] for name in record.ood}
     retained = {name: float(one[-1] / one.max()) for name, one in ood.items()}
     if reading.kept:
-        retained = {name: of_set(scan, name, reading.kept) for name in sets}
+        retained = {name: float(values[name, reading.kept][0]) for name in ood}
     return Curves(
         cell,
-        curve(id_set["key"], reading.quantity),
+        values[own, reading.quantity],
         ood,
         retained,
-        curve(id_set["key"], RANK),
-        curve(id_set["key"], "within_variance"),
-        curve(id_set["key"], "between_variance"),
-        float(scan.run["network_accuracy"]["value"]),
-        int(id_set["classes"]),
-        {entry["key"]: int(entry["classes"]) for entry in scan.run["data"] if entry["role"] == "ood"},
-        int(scan.run["model"]["parameters"]),
-        images,
+        values[own, RANK],
+        values[own, "within_variance"],
+        values[own, "between_variance"],
+        record.own,
+        record.classes[own],
+        {name: record.classes[name] for name in ood},
+        record.parameters,
+        record.images,
     )
-
-
-def of_set(scan: Scan, dataset: str, quantity: str) -> float:
-    """What a scan tells of a set as a whole, such as r."""
-    table: Any = scan.frame
-    is_asked = (table["dataset"] == dataset) & (table["quantity"] == quantity) & table["layer"].isna()
-    return float(table.loc[is_asked, "value"].iloc[0])
 
 
 def differing(

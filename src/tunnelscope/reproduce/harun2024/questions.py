@@ -251,13 +251,13 @@ BY_IMAGES = {f"100 classes, {images} images of each": levels for images, levels 
 
 def fig6(networks: Networks) -> Found:
     """VGGm-11 by the number of classes and of images of each."""
-    labels = {"20 coarse labels, 10,000 images": COARSE, "100 fine labels, 10,000 images": FINE}
+    labels = {"20 coarse labels, 5,000 images": COARSE, "100 fine labels, 5,000 images": FINE}
     named = BY_CLASSES | labels | BY_IMAGES
     found = prepared(networks, named)
     published = "24.07, 64.73, 74.01 on 10, 50 and 100 classes, 10,000 images"
     words = "H10 r on 100 less r on 10 classes, 1,000 images, points"
     compared(found, networks, words, CLASSES[10], CLASSES[100], {}, published)
-    words = "H10 r on 100 fine less r on 20 coarse labels of the same 10,000 images, points"
+    words = "H10 r on 100 fine less r on 20 coarse labels of the same 5,000 images, points"
     compared(found, networks, words, COARSE, FINE, {}, "not asked")
     words = "H10 change of r from 10 to 100 classes, less twice that from 10 to 50 images a class, points"
     published = "74.01, 69.72, 72.70, 70.65 with 100, 200, 500 and 700 images a class"
