@@ -1,18 +1,24 @@
 """Studies of many small networks: beside a plain loop of the same work, and two workers beside one.
 
 The loop is what one would write without an engine: one process, the data loaded once, `ts.train` and
-`ts.scan` for each network. All sides start from nothing, so that the start of processes counts.
+`ts.scan` for each network. All sides start from nothing, so that the start of processes counts. Loop and
+study run at the same time, a core each (the study with its driver), then with the cores changed: the speed
+of a shared machine drifts by more within minutes than what is measured.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness import Row, in_turn, ratio_row
+from benchmarks.harness import Row, Timing, in_turn, ratio_row
 from benchmarks.recipes import planted
 
 from tunnelscope.probes.recipes import HARUN2024, fit_recipes
@@ -61,12 +67,10 @@ BARS = {"overhead": 1.05, "two workers": 1.8}
 def rows(quick: bool) -> Iterator[Row]:
     """What the engine adds to the work, and what a second worker is worth."""
     seeds = QUICK_SEEDS if quick else SEEDS
-    sides = {
-        "loop": lambda: looped(seeds),
-        "one worker": lambda: studied(seeds, 1),
-        "two workers": lambda: studied(seeds, 2),
-    }
-    timing = in_turn(sides)
+    timing = side_by_side({"loop": partial(looped, seeds), "one worker": partial(studied, seeds, 1)})
+    two = in_turn({"two workers": partial(studied, seeds, 2)}, most=1)
+    both = [two.median("two workers")] * len(timing.seconds["loop"])
+    timing = Timing({**timing.seconds, "two workers": both}, timing.results)
     cells = 8 * seeds
     what = f"study of {cells} MLPs on digits, trained and scanned, one thread a worker"
     kept = f"{timing.results['one worker']} of {cells} networks in the table"
@@ -108,14 +112,31 @@ def batched(networks: int, layers: int, width: int, count: int) -> Row:
     return ratio_row(what, timing, "a network at a time", "all networks at once", note=f"{count:,} rows")
 
 
-def looped(seeds: int) -> None:
-    """The loop, in a process of its own with one thread."""
+def side_by_side(sides: dict[str, Callable[[int], Any]]) -> Timing:
+    """Run two sides at the same time, each on one core, and again with the cores changed."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    results: dict[str, Any] = {}
+
+    def timed(name: str, core: int) -> None:
+        start = time.perf_counter()
+        results[name] = sides[name](core)
+        seconds[name].append(time.perf_counter() - start)
+
+    for order in (cores, cores[::-1]):
+        with ThreadPoolExecutor(len(cores)) as pool:
+            list(pool.map(timed, sides, order))
+    return Timing(seconds, results)
+
+
+def looped(seeds: int, core: int) -> None:
+    """The loop, in a process of its own with one thread, on a core."""
     with tempfile.TemporaryDirectory() as place:
-        run([sys.executable, "-c", LOOP, place, str(seeds)])
+        run([sys.executable, "-c", LOOP, place, str(seeds)], core)
 
 
-def studied(seeds: int, workers: int) -> int:
-    """The study; return how many networks its table has."""
+def studied(seeds: int, workers: int, core: int | None = None) -> int:
+    """The study, on a core or on all; return how many networks its table has."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as place:
@@ -129,11 +150,13 @@ def studied(seeds: int, workers: int) -> int:
             "run",
             str(file),
         ]
-        run([*program, "--out", str(out), "--workers", str(workers), "--threads", "1"])
-        return pd.read_parquet(out / "results.parquet")["run"].nunique()
+        run([*program, "--out", str(out), "--workers", str(workers), "--threads", "1"], core)
+        table: Any = pd.read_parquet(out / "results.parquet")
+        return table["run"].nunique()
 
 
-def run(command: list[str]) -> None:
-    """Run a side, its output away. Raises CalledProcessError."""
+def run(command: list[str], core: int | None) -> None:
+    """Run a side on a core or on all, its output away. Raises CalledProcessError."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
+    pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    subprocess.run([*pinned, *command], check=True, env=environment, capture_output=True)

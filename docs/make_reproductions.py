@@ -47,6 +47,21 @@ the verdict's side.""",
 }
 LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
+QUESTIONS = {  # of the 2024 paper: file, question, the claims that answer it
+    "augmentation": ("Does augmentation move r?", ("H4", "H13")),
+    "resolution": ("Does resolution move r?", ("H5", "H3", "H23", "H20")),
+    "classes": ("Do classes move r, or images of each?", ("H10", "H2", "H15")),
+    "reduction": ("Does it move r how early maps are reduced (φ)?", ("H6",)),
+    "depth": ("Does depth move r?", ("H7", "H8")),
+    "family": ("Does it matter whether a network is a CNN or a ViT, and its stem?", ("H9", "H11", "H12")),
+    "where": ("Do networks of CIFAR have tunnels, and where do they start?", ("H18", "H19", "H21")),
+}
+PROTOCOL = "harun2024/protocol"
+SCALES_TOLD = {
+    "released": "In the released table: 64 networks of the paper",
+    "small": "In networks of our own, at `small`",
+    "paper": "At the paper's scale",
+}
 WORDS = {AGREES: "agrees", DISAGREES: "disagrees", NOT_COMPARABLE: "not comparable"}
 HOLDS, DEPENDS, FAILS = "holds", "holds in part", "does not hold"
 LIKE_CONTROL = "no more than in the control"  # the readings agree, but so they do without any training
@@ -64,7 +79,38 @@ def pages(rows: Sequence[Row]) -> dict[str, str]:
         own = [row for row in rows if row.item.startswith(f"{paper}/")]
         if own:
             told[f"{paper}.md"] = paper_page(paper, own)
+    for name, (question, numbers) in QUESTIONS.items():
+        own = [row for row in rows if row.test and row.claim.partition(" ")[0] in numbers]
+        if own:
+            told[f"{question_slug(name)}.md"] = question_page(question, own)
     return told
+
+
+def question_slug(name: str) -> str:
+    """What a question's page is called."""
+    return f"harun2024-question-{name}"
+
+
+def question_page(question: str, rows: Sequence[Row]) -> str:
+    """What every item says to a question, by scale: the outcome, each judged row, the figures."""
+    parts = [
+        f"# {question}",
+        f"A question of [{TITLES['harun2024']}](harun2024.md), which tells how to read this.",
+    ]
+    for scale in [one for one in SCALES_TOLD if any(row.scale == one for row in rows)]:
+        own = [row for row in rows if row.scale == scale]
+        parts.append(f"## {SCALES_TOLD[scale]}")
+        parts += [summary_table(own), claims_table(own, with_item=True)]
+        items = [ITEMS[name] for name in dict.fromkeys(row.item for row in own)]
+        if scale == "small":
+            parts += [image for item in items for image in images(item, scale)]
+    return "\n\n".join(parts) + "\n"
+
+
+def images(item: Item, scale: str) -> list[str]:
+    """The figures of an item that are drawn at a scale, as Markdown."""
+    there = [] if scale == "paper" else sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
+    return [f"![{item.title}](images/{path.name})" for path in there if is_of(path, item)]
 
 
 def printed_numbers(rows: Sequence[Row]) -> list[Row]:
@@ -131,10 +177,9 @@ def item_page(item: Item, rows: Sequence[Row]) -> str:
         told = [f"Seeds {seeds}"] if seeds else []
         parts.append(f"{'; '.join([*told, first.hardware, first.date])}.")
         parts.append(findings(own))
-        there = [] if scale == "paper" else sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
-        names = [path.name for path in there if is_of(path, item)]
-        parts += [f"![{item.title}](images/{name})" for name in names]
-        if names and seeds:
+        drawn = images(item, scale)
+        parts += drawn
+        if drawn and seeds:
             parts.append("Means over seeds; bands: the least and the largest; shaded: the tunnel.")
         parts += [claims_table(own), cells_table(own), notes(own)]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -221,14 +266,16 @@ def by_number(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {number: found[number] for number in sorted(found, key=lambda one: int(one[1:]))}
 
 
-def claims_table(rows: Sequence[Row]) -> str:
+def claims_table(rows: Sequence[Row], with_item: bool = False) -> str:
     """Every judged row."""
     lines = ["| claim | reading | published | ours | holds if | verdict |", "|:--|:--|:--|--:|:--|:--|"]
+    if with_item:
+        lines = [f"{lines[0]} item |", f"{lines[1]}:--|"]
     judged = [row for row in rows if row.test]
     for row in judged:
         mark = " ?" if row.sure is False else ""
-        cells = (row.claim, row.reading, row.published, number(row), row.test, WORDS[row.verdict] + mark)
-        lines.append(table_line(cells))
+        cells = [row.claim, row.reading, row.published, number(row), row.test, WORDS[row.verdict] + mark]
+        lines.append(table_line([*cells, link(ITEMS[row.item])] if with_item else cells))
     return "\n".join(lines) if judged else ""
 
 
@@ -284,6 +331,11 @@ def paper_page(paper: str, rows: Sequence[Row]) -> str:
         parts.append(summary_table([row for row in rows if row.scale == scale]))
     if printed_numbers(rows):
         parts.append(f"Each printed number that does not come out: [{NUMBERS_TITLE}]({NUMBERS}).")
+    if paper == "harun2024":
+        asked = [f"[{question}]({question_slug(name)}.md)" for name, (question, _) in QUESTIONS.items()]
+        if any(row.item == PROTOCOL for row in rows):
+            asked.append(f"[How much of r is the protocol?]({slug(ITEMS[PROTOCOL])}.md)")
+        parts.append("A page a question: " + " · ".join(asked))
     items = [item for item in ITEMS.values() if item.paper == paper]
     answered = [item for item in items if any(row.item == item.name for row in rows)]
     parts.append("## Items")

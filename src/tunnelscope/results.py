@@ -216,19 +216,27 @@ def without_controls(table: Any) -> Any:  # pandas frames
     return table[~(is_random & has_own)]
 
 
-def targets_of(table: Any) -> tuple[Any, list[str]]:
+def targets_of(table: Any, probe: str | None = None) -> tuple[Any, list[str]]:
     """r, ρ and A of a results table: a frame with a row a run and OOD set (`run`, `ood`, `r`, `rho`, `A`).
 
-    Of several probes those of the first are taken, which the lines beside the frame say.
+    Args:
+        probe: whose; None: of several probes the first's, which the lines beside the frame say.
+
+    Raises:
+        RequestError: the table has no such probe.
     """
     rows = without_controls(table)
     rows = rows[rows["quantity"].isin(list(TARGETS)) & rows["layer"].isna()]
     protocols = list(dict.fromkeys(rows["protocol"].dropna()))
-    first = rows[rows["protocol"].fillna("") == (protocols[0] if protocols else "")]
+    names = [protocol.partition(", ")[0] for protocol in protocols]  # of several probes
+    if probe is not None and probe not in names:
+        raise unknown_name("probe of the table", probe, names if len(names) > 1 else [])
+    chosen = names.index(probe) if probe is not None else 0
+    kept = rows[rows["protocol"].fillna("") == (protocols[chosen] if protocols else "")]
     notes = []
-    if len(protocols) > 1:
-        notes.append(f"of several probes r, ρ and A are those of {protocols[0]}")
-    wide = first.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
+    if len(protocols) > 1 and probe is None:
+        notes.append(f"of several probes ({', '.join(names)}) r, ρ and A are those of {names[0]}")
+    wide = kept.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
     return wide.reset_index().rename(columns=TARGETS | {"dataset": "ood"}), notes
 
 

@@ -4,10 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.effects.test_pairs_and_slopes import planted
 
 import tunnelscope as ts
+from tunnelscope.results import make_table
 
 CONTRACT = {"slopes", "r2", "r2_grouped", "r2_ceiling", "intervals", "pairs", "bands", "warnings"}
 PAIR = {"variable", "levels", "target", "n", "means", "cliffs_delta", "p", "p_network"}
@@ -128,3 +130,48 @@ def test_scans_as_a_table(tunnelscope, tmp_path: Path) -> None:
     done = tunnelscope("effects", *folders, "--variables", tmp_path / "own.csv")
     assert done.code == 2
     assert "no row for the network 'mlp3'" in done.err
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A folder of results: four networks under two probes, the second's r 20 points lower."""
+    protocols = {"exact, bootstrap 100": 0.0, "harun2024, bootstrap 100": 0.2}
+    rows = [
+        {
+            "run": f"net{number}",
+            "dataset": dataset,
+            "role": "ood",
+            "quantity": "retained_paper",
+            "value": 0.5 + 0.1 * number - less,
+            "protocol": protocol,
+        }
+        for number in range(4)
+        for dataset in ("one", "two")
+        for protocol, less in protocols.items()
+    ]
+    make_table(rows).to_parquet(tmp_path / "results.parquet")
+    variables = pd.DataFrame({"run": [f"net{number}" for number in range(4)], "depth": [1, 2, 1, 2]})
+    variables.to_parquet(tmp_path / "variables.parquet")
+    return tmp_path
+
+
+def test_a_probe_is_chosen_of_several(tunnelscope, study: Path) -> None:
+    def means(*more: str) -> list[float]:
+        told = tunnelscope("effects", study, "--no-slopes", "--json", *more)
+        assert told.code == 0, told.err
+        return [mean["value"] for mean in told.json["pairs"][0]["means"]]
+
+    assert means() == means("--probe", "exact") == pytest.approx([0.6, 0.7])
+    assert means("--probe", "harun2024") == pytest.approx([0.4, 0.5])
+    told = tunnelscope("effects", study, "--no-slopes").err
+    assert "of several probes (exact, harun2024) r, ρ and A are those of exact" in told
+    assert "several probes" not in tunnelscope("effects", study, "--no-slopes", "--probe", "exact").err
+
+
+def test_a_probe_that_is_not_there(tunnelscope, study: Path, table: Path) -> None:
+    told = tunnelscope("effects", study, "--probe", "harun2023")
+    assert told.code == 2
+    assert "nearest: harun2024" in told.err
+    told = tunnelscope("effects", table, "--probe", "exact")
+    assert told.code == 2
+    assert "only of a folder with results.parquet" in told.err

@@ -206,6 +206,67 @@ def test_replicates_are_one_network_with_their_mean(planted: Curves) -> None:
     )
 
 
+def test_id_sets_are_compared_on_the_sets_that_both_are_read_on(
+    networks: Networks, planted: Curves, monkeypatch
+) -> None:
+    retained = {"gtsrb": 0.8, "mnist": 0.6, "caltech101": 0.7, "clothing": 0.9}
+    of_ten = replace(planted, retained={**retained, "cifar100": 0.0})  # its own extra set is left out
+    of_hundred = replace(planted, retained={name: value + 0.05 for name, value in retained.items()})
+    told = {"cifar10": [of_ten, of_ten], "cifar100": [of_hundred, of_hundred]}
+    monkeypatch.setattr(Networks, "curves", lambda self, reading, id, **levels: told[id])
+    found = Found((0, 1))
+    questions.by_set(found, networks, questions.VGGM11, questions.PLAIN, "published")
+    assert [row.ours for row in found.rows] == pytest.approx([5] * len(READINGS))
+    assert {row.verdict for row in found.rows} == {AGREES}
+
+
+def family(planted: Curves, networks: Networks) -> list[Curves]:
+    """A network for each of the study's: r is 40 % without and 70 % with augmentation, 1 % less by seed."""
+    given = []
+    for cell in networks.cells:
+        level = 0.4 if cell.levels["training.augmentation"] == "none" else 0.7
+        retained = dict.fromkeys(planted.ood, level - 0.01 * cell.seed)
+        given.append(replace(planted, cell=cell, retained=retained))
+    return given
+
+
+def test_the_protocol_is_compared_on_the_same_networks(
+    networks: Networks, planted: Curves, monkeypatch
+) -> None:
+    first = {one.cell.name: one for one in family(planted, networks)}
+    part = dict(list(first.items())[:10])  # fewer are read under the others, 5 points lower
+    lower = {
+        name: replace(one, retained={key: value - 0.05 for key, value in one.retained.items()})
+        for name, one in part.items()
+    }
+    monkeypatch.setattr(
+        protocol, "all_curves", lambda networks, reading: first if reading is HELD_OUT else lower
+    )
+    found = protocol.protocol(networks)
+    apart = [row for row in found.rows if row.claim == "the same networks: r less r, points"]
+    assert [row.ours for row in apart] == pytest.approx([-5] * 4)
+    ranked = [row.ours for row in found.rows if "rank correlation" in row.claim]
+    assert ranked == pytest.approx([1] * 4)
+    means = [row.ours for row in found.rows if row.claim.startswith("mean over networks")]
+    assert means[1] == pytest.approx(np.mean([one.r for one in part.values()]) - 5)
+    assert "10 networks" in apart[0].note or any("10 networks" in row.note for row in found.rows)
+
+
+def test_own_effects_find_what_is_planted(networks: Networks, planted: Curves, monkeypatch) -> None:
+    given = {one.cell.name: one for one in family(planted, networks)}
+    monkeypatch.setattr(protocol, "all_curves", lambda networks, reading: given)
+    monkeypatch.setattr(protocol, "RESAMPLES", {"small": 20})
+    monkeypatch.setattr(protocol, "matched", lambda found, networks, reading: None)
+    found = protocol.own_effects(networks)
+    slopes = [row for row in found.rows if row.reading.startswith(HELD_OUT.words)]
+    raised = next(row for row in slopes if row.claim.startswith("H4 "))
+    assert raised.verdict == AGREES
+    assert raised.sure
+    others = [abs(row.ours) for row in slopes if row.test and row is not raised and row.ours is not None]
+    assert raised.ours > 5 * max(others)
+    assert found.figures["own-effects"].kind == "points"
+
+
 def test_classes_have_to_move_r_upwards_and_twice_as_much_as_images() -> None:
     assert questions.classes_lead(20.0, -5.0) == 10
     assert questions.classes_lead(-20.0, 5.0) == -30

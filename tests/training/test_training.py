@@ -50,6 +50,8 @@ def test_it_learns_and_leaves_what_it_says(small_images, tmp_path):
     assert f"{done.accuracy:.4f}" in card
     network = ts.load_network(told["settings"]["model"], weights=tmp_path / "model.safetensors")
     assert same(network.module.state_dict(), done.network.module.state_dict())
+    # that the weights were drawn is no longer so, and what is said of images still is
+    assert done.network.warnings == network.warnings
 
 
 def test_the_draws_of_the_caller_go_on_as_without_it(small_images, tmp_path):

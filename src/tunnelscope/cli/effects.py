@@ -33,6 +33,11 @@ MOST_PAIRS = 12  # on the terminal; --json and the report have all
     help="Folder for the report, effects.json and tables.",
 )
 @click.option(
+    "--probe",
+    metavar="NAME",
+    help="Of a study with several probes: whose r, ρ and A. [default: the first's]",
+)
+@click.option(
     "--target", "targets", multiple=True, metavar="r|rho|A", help="Only these. [default: all there are]"
 )
 @click.option("--slopes/--no-slopes", default=None, help="Fit the model. [default: with 8 networks or more]")
@@ -62,6 +67,7 @@ def effects(
     tables: tuple[Path, ...],
     variables: Path | None,
     out: Path | None,
+    probe: str | None,
     targets: tuple[str, ...],
     slopes: bool | None,
     resamples: int,
@@ -88,6 +94,7 @@ def effects(
         found = run(
             tables if len(tables) != 1 or variables else tables[0],
             variables=variables,
+            probe=probe,
             targets=targets or None,
             slopes=slopes,
             resamples=resamples,

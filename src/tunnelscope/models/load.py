@@ -112,8 +112,19 @@ def with_weights(network: Network, choice: str | Path, seed: int, drawn_by: str 
         fit_weights(network.module, load_weights(choice), choice)
         return replace(network, weights=Path(choice).name, weights_file=str(choice))
     words = f"{drawn_by} (seed {seed})"
-    line = f"the weights of {network.source} are {words}; --weights FILE loads trained ones"
+    line = _drawn(network.source, words)
     return replace(network, weights=words, weights_file="random", warnings=(*network.warnings, line))
+
+
+def with_trained(network: Network, place: str) -> Network:
+    """The network with its weights trained and kept in a file; that they were drawn is said no longer."""
+    drawn = _drawn(network.source, network.weights)
+    said = tuple(line for line in network.warnings if line != drawn)
+    return replace(network, weights=place, weights_file=place, warnings=said)
+
+
+def _drawn(source: str, words: str) -> str:
+    return f"the weights of {source} are {words}; --weights FILE loads trained ones"
 
 
 def build_file(spec: ModelSpec, image_shape: tuple[int, int, int] | None, seed: int) -> Network:

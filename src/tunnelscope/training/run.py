@@ -14,7 +14,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable
 from tunnelscope.forward import choose_device
 from tunnelscope.models import Network, load_network
-from tunnelscope.models.load import redraw
+from tunnelscope.models.load import redraw, with_trained
 from tunnelscope.models.network import head_of, ready, seeded
 from tunnelscope.models.weights import load_weights, save_weights
 from tunnelscope.pixels import as_pixels
@@ -305,7 +305,7 @@ def _training(
     kept = str(folder.file("model"))
     ready(network.module.to("cpu"), network.source)
     settings, result = told["settings"], told["result"]
-    trained = replace(network, weights=kept, weights_file=kept)
+    trained = with_trained(network, kept)
     return Training(folder.path, trained, result["accuracy"], lines, settings | {"result": result})
 
 

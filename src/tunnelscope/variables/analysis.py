@@ -12,7 +12,7 @@ from tunnelscope.variables import leaks, published
 from tunnelscope.variables.cautions import warnings_of
 from tunnelscope.variables.grouped import ceiling, foretold, grouped_r2
 from tunnelscope.variables.mixed import mixed_slopes
-from tunnelscope.variables.observations import Observations, of_frame, of_scans, read_table
+from tunnelscope.variables.observations import Observations, of_frame, of_results, of_scans, read_table
 from tunnelscope.variables.pairs import Pair, all_pairs, bands_of
 from tunnelscope.variables.planner import Prediction, check_plan, error_of, predictions, read_plan
 from tunnelscope.variables.slopes import (
@@ -150,6 +150,7 @@ def effects(
     table: "str | Path | pd.DataFrame | Observations | Sequence[str | Path]",
     *,
     variables: str | Path | None = None,
+    probe: str | None = None,
     targets: Sequence[str] | None = None,
     slopes: bool | None = None,
     resamples: int = RESAMPLES,
@@ -165,6 +166,7 @@ def effects(
             and variables (a file or a frame), a folder with `results.parquet` and `variables.parquet`, or the
             folders of several scans.
         variables: of scans: a file with the column `network` and one a variable.
+        probe: of a folder of results with several probes, whose r, ρ and A; the first's by default.
         targets: of r, rho, A; all that the table has by default.
         slopes: whether a model is fitted; by default where there are 8 networks or more.
         resamples: of networks, for the intervals of slopes; 0 for none.
@@ -177,10 +179,10 @@ def effects(
         progress: called with (stage, done, total).
 
     Raises:
-        RequestError: a table that cannot be analysed, an unknown target, slopes of fewer than 8 networks, a
-            table that does not tell what its OOD sets share with the networks' own data.
+        RequestError: a table that cannot be analysed, an unknown target or probe, slopes of fewer than 8
+            networks, a table that does not tell what its OOD sets share with the networks' own data.
     """
-    given = _observations(table, variables)
+    given = _observations(table, variables, probe)
     given = _with_targets(given, targets)
     given, left_out = leaks.without_leaks(given) if without_leaks else (given, [])
     is_file = isinstance(predict, (str, Path))
@@ -232,7 +234,11 @@ def derived_of(given: Observations) -> list[str]:
     return [name for name in given.variables if name.lower().startswith(GAMMA)]
 
 
-def _observations(table: Any, variables: str | Path | None) -> Observations:
+def _observations(table: Any, variables: str | Path | None, probe: str | None) -> Observations:
+    if probe is not None:
+        if isinstance(table, (str, Path)) and Path(table).is_dir():
+            return of_results(Path(table), probe)
+        raise RequestError("a probe is chosen only of a folder with results.parquet, such as a study's")
     if isinstance(table, (list, tuple)):
         return of_scans(table, variables)
     if variables is not None:

@@ -192,11 +192,14 @@ def _names_beside(path: Path | None, count: int) -> list[Mapping[str, Any]]:
     ]
 
 
-def of_results(folder: Path) -> Observations:
+def of_results(folder: Path, probe: str | None = None) -> Observations:
     """Our own results: `results.parquet`, a row a value, joined with `variables.parquet`, a row a network.
 
+    Args:
+        probe: whose r, ρ and A; the first's by default.
+
     Raises:
-        RequestError: one of the two is missing, or they name different networks.
+        RequestError: one of the two is missing, they name different networks, or no such probe was asked.
     """
     import pandas as pd
 
@@ -210,7 +213,7 @@ def of_results(folder: Path) -> Observations:
     results, variables = tables
     if "run" not in variables.columns:
         raise unknown_name(f"column of {folder / 'variables.parquet'}", "run", map(str, variables.columns))
-    wide, notes = targets_of(results)
+    wide, notes = targets_of(results, probe)
     variables, gaps = without_gaps(variables)
     wide = wide[wide["run"].isin(variables["run"]) | ~wide["run"].isin(tables[1]["run"])]
     joined = wide.merge(variables, on="run", how="left", indicator=True)
