@@ -42,8 +42,9 @@ readings, or of some networks, as its items tell. Rows beside a control compare 
 (the network as it was drawn, a part drawn anew); where all of those surely disagree, the claim tells nothing
 of training.""",
     "harun2024": """A row of the ledger is a claim or a printed number. *Surely* counts the rows whose whole
-95 % interval, over networks or over resamples of networks (at `small` over seeds: of two it is wide), is on
-the verdict's side.""",
+95 % interval is on the verdict's side: over networks or over resamples of networks, and at `small` over seeds.
+Two seeds tell little of how far seeds lie apart, so there the spread is pooled over all kinds of networks of the models
+in question.""",
 }
 LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS

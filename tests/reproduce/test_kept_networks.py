@@ -12,6 +12,7 @@ from tunnelscope.reproduce.harun2024 import kept, networks
 from tunnelscope.reproduce.harun2024.kept import Record, put_records, read_records, record_of, settings_of
 from tunnelscope.reproduce.harun2024.networks import EXACT, HELD_OUT, Networks
 from tunnelscope.reproduce.lab import Lab, curve_of
+from tunnelscope.reproduce.verdicts import Spread
 from tunnelscope.store import default_folder
 from tunnelscope.studies.networks import Cell
 
@@ -120,6 +121,32 @@ def test_networks_are_trained_that_the_table_does_not_know(
     with pytest.raises(Asked) as error:
         asked.made([own])
     assert error.value.args == ([own.name],)
+
+
+def test_the_spread_between_seeds_is_pooled(study, records, monkeypatch, tmp_path) -> None:
+    """Two kinds of ViT, 0.2 and 0.4 apart between their seeds; a third network has not learnt its task."""
+    ood = records[0].ood[0]
+    told = {("none", 0): 0.5, ("none", 1): 0.7, ("resized-crop-flip", 0): 0.9, ("resized-crop-flip", 1): 0.5}
+    given = []
+    for cell in study.chosen(model="vit_t"):
+        r = told[cell.levels["training.augmentation"], cell.seed]
+        values = records[0].values | {(ood, "retained"): np.array([r])}
+        for probe in cell.scan.probes:
+            own = 0.9 if (r, cell.seed) != (0.9, 0) else 0.01
+            asked = settings_of(cell, probe)
+            given.append(
+                replace(records[0], network=cell.name, probe=probe, settings=asked, values=values, own=own)
+            )
+    known(monkeypatch, given)
+    found = Networks(Lab(study.lab.data, tmp_path), "small")
+    spread = found.spread(HELD_OUT, lambda curves: curves.r, {"vit_t"})
+    assert spread == Spread(pytest.approx(20 / np.sqrt(2)), 1)  # of the first kind alone
+    known(monkeypatch, [replace(one, own=0.9) for one in given])
+    found = Networks(Lab(study.lab.data, tmp_path), "small")
+    spread = found.spread(HELD_OUT, lambda curves: curves.r, {"vit_t"})
+    assert spread == Spread(pytest.approx(np.sqrt((20**2 / 2 + 40**2 / 2) / 2)), 2)
+    assert found.spread(HELD_OUT, lambda curves: curves.r, {"vggm11"}) is None
+    assert found.read == set()
 
 
 def test_settings_differ_where_networks_or_their_reading_do(study: Networks, cell: Cell) -> None:

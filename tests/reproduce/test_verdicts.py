@@ -17,9 +17,11 @@ from tunnelscope.reproduce.verdicts import (
     at_least,
     at_most,
     below,
+    by_spread,
     judge,
     no_effect,
     over_seeds,
+    pooled,
     within,
 )
 
@@ -94,3 +96,33 @@ def test_what_is_not_finite_is_not_judged() -> None:
 def test_two_seeds_that_agree_have_no_interval() -> None:
     assert over_seeds([4, 4]) == Estimate(4)
     assert over_seeds([4, 4, 4]) == Estimate(4, 4, 4)
+
+
+def test_a_pooled_spread_covers_what_it_says() -> None:
+    """Ten kinds of two seeds each: the interval of a difference of two kinds holds 0 in 95 % of draws."""
+    draws = np.random.default_rng(0).normal(50, 4, (4000, 10, 2))
+    inside = 0
+    for kinds in draws:
+        spread = pooled(kinds.tolist())
+        assert spread is not None
+        assert spread.degrees == 10
+        found = by_spread(kinds[1] - kinds[0], spread, terms=2)
+        inside += found.low <= 0 <= found.high
+    assert inside / len(draws) == pytest.approx(0.95, abs=0.01)
+
+
+def test_kinds_of_one_kind_are_as_students_interval() -> None:
+    values = [3.0, 5.0, 4.5]
+    spread = pooled([values, [1.0]])
+    assert spread is not None
+    told, plain = by_spread(values, spread, terms=1), over_seeds(values)
+    assert (told.value, told.low, told.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+def test_without_replicates_there_is_no_spread() -> None:
+    assert pooled([[1.0], [2.0]]) is None
+    assert pooled([]) is None
+    same = pooled([[4.0, 4.0]])
+    assert same is not None
+    assert by_spread([4.0, 5.0], same, terms=1) == Estimate(4.5)
+    assert by_spread([None, float("nan")], same, terms=1) == Estimate(None)

@@ -10,7 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tunnelscope.reproduce.ledger import UNKNOWN, Row
-from tunnelscope.reproduce.verdicts import NOT_COMPARABLE, Estimate, Test, judge, over_seeds, within
+from tunnelscope.reproduce.verdicts import (
+    NOT_COMPARABLE,
+    Estimate,
+    Spread,
+    Test,
+    by_spread,
+    judge,
+    over_seeds,
+    within,
+)
 
 if TYPE_CHECKING:
     from tunnelscope.variables.pairs import Mean
@@ -58,15 +67,23 @@ class Found:
         reading: str,
         published: str = UNKNOWN,
         note: str = "",
+        spread: Spread | None = None,
+        terms: float = 1,
     ) -> None:
-        """Judge a claim under one reading, from the statistic of each seed (or each network)."""
+        """Judge a claim under one reading, from the statistic of each seed (or each network).
+
+        Args:
+            spread: between seeds, known from more networks than these; `terms` as of `by_spread`.
+        """
         usable = sum(value is not None and math.isfinite(value) for value in values)
         if usable == 0:
             note = note or "the statistic is not defined here"
         elif usable < len(values):
             note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
+        if spread is not None:
+            note = "; ".join(filter(None, [note, spread_note(spread)]))
         seeds = self.seeds[: len(values)]
-        self.estimated(words, over_seeds(values), test, reading, published, note, seeds=seeds)
+        self.estimated(words, mean_of(values, spread, terms), test, reading, published, note, seeds=seeds)
 
     def estimated(
         self,
@@ -87,10 +104,17 @@ class Found:
         bound = float(text)
         self.estimated(words, Estimate(value), within(bound - near, bound + near), reading, text)
 
-    def cell(self, words: str, values: Sequence[float | None], reading: str, note: str = "") -> None:
+    def cell(
+        self,
+        words: str,
+        values: Sequence[float | None],
+        reading: str,
+        note: str = "",
+        spread: Spread | None = None,
+    ) -> None:
         """Put down a number whose published value is not known to us, so that nothing is judged."""
         note = note or "the published value is not known to us"
-        self._add(words, self.seeds[: len(values)], over_seeds(values), reading, UNKNOWN, note)
+        self._add(words, self.seeds[: len(values)], mean_of(values, spread, 1), reading, UNKNOWN, note)
 
     def interval(self, words: str, estimate: Estimate, reading: str, note: str) -> None:
         """Put down a number with its interval, with nothing to judge it by."""
@@ -117,6 +141,16 @@ class Found:
         self.rows.append(
             replace(row, test=test, reading=reading, verdict=verdict, sure=sure, seeds=told, note=note)
         )
+
+
+def mean_of(values: Sequence[float | None], spread: Spread | None, terms: float) -> Estimate:
+    """The mean over seeds, its interval from the pooled spread where there is one, else from these alone."""
+    return over_seeds(values) if spread is None else by_spread(values, spread, terms)
+
+
+def spread_note(spread: Spread) -> str:
+    """Where an interval comes from."""
+    return f"interval from the spread between seeds, pooled ({spread.degrees} degrees of freedom)"
 
 
 def line_rows(panel: str, name: str, x: NDArray[Any], values: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Whether a claim holds: a statistic of each seed, its interval over seeds, and the test it has to pass."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,51 @@ def over_seeds(values: Sequence[float | None]) -> Estimate:
         return Estimate(mean)  # two that happen to agree say nothing of the spread
     error = float(usable.std(ddof=1)) / math.sqrt(len(usable))
     reach = float(stats.t.ppf(0.975, len(usable) - 1)) * error
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of a statistic between seeds, pooled over kinds of networks.
+
+    Attributes:
+        deviation: of one network.
+        degrees: of freedom: networks less kinds.
+    """
+
+    deviation: float
+    degrees: int
+
+
+def pooled(kinds: Iterable[Sequence[float]]) -> Spread | None:
+    """Pool the spread between seeds over kinds of networks; None where no kind has two.
+
+    Args:
+        kinds: of each kind its networks' statistics, which differ in the seed alone.
+    """
+    several = [np.asarray(values, float) for values in kinds if len(values) > 1]
+    degrees = sum(len(values) - 1 for values in several)
+    if not degrees:
+        return None
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in several)
+    return Spread(math.sqrt(squares / degrees), degrees)
+
+
+def by_spread(values: Sequence[float | None], spread: Spread, terms: float) -> Estimate:
+    """Return the mean over seeds, its 95 % interval from a pooled spread: two seeds alone tell little of it.
+
+    Args:
+        values: the statistic of each seed; what is None or not finite is left out.
+        terms: squares of the factors that networks enter the statistic with, summed: 1 for a network, 2 for
+            the difference of two.
+    """
+    usable = [value for value in values if value is not None and math.isfinite(value)]
+    if not usable:
+        return Estimate(None)
+    mean = float(np.mean(usable))
+    if spread.deviation == 0:  # layer numbers may all agree: that says nothing of how far they lie apart
+        return Estimate(mean)
+    reach = float(stats.t.ppf(0.975, spread.degrees)) * spread.deviation * math.sqrt(terms / len(usable))
     return Estimate(mean, mean - reach, mean + reach)
 
 

@@ -1,6 +1,6 @@
 """The 2024 paper's networks for two cores: one study, of which an item trains what is not known yet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from tunnelscope.reproduce.harun2024.kept import (
     table_path,
 )
 from tunnelscope.reproduce.lab import Lab
+from tunnelscope.reproduce.verdicts import Spread, pooled
 from tunnelscope.results import load
 from tunnelscope.studies.declaration import Declaration, read_declaration
 from tunnelscope.studies.driver import run_study
@@ -289,6 +290,19 @@ class Networks:
         self.read.update(record.hardware for _, record in found)
         return [curves_of(cell, record, reading) for cell, record in found]
 
+    def spread(
+        self, reading: Reading, statistic: Callable[[Curves], float], models: Collection[str]
+    ) -> Spread | None:
+        """How far a statistic lies apart between seeds, over known networks of models that have learnt."""
+        kinds: dict[str, list[float]] = {}
+        for cell in self.cells:
+            probe = probe_of(cell, reading)
+            if probe in cell.scan.probes and level_of(cell, "model") in models and self._is_known(cell):
+                curves = curves_of(cell, self.records[cell.name, probe], reading)
+                if curves.has_learnt:
+                    kinds.setdefault(kind_of(cell), []).append(statistic(curves))
+        return pooled(kinds.values())
+
     def _source(self, told: str) -> str:
         name, _, query = told.removeprefix("data/").partition("?")
         return self.lab.source(name, query)
@@ -319,6 +333,11 @@ def smallest(declared: Declaration) -> Declaration:
 def probe_of(cell: Cell, reading: Reading) -> str:
     """The protocol that a reading means for a network."""
     return OF_VIT.get(reading.probe, reading.probe) if cell.told["kind"] == "ViT" else reading.probe
+
+
+def kind_of(cell: Cell) -> str:
+    """What a network is but for its seed."""
+    return repr({name: level for name, level in cell.levels.items() if name != "seed"})
 
 
 def level_of(cell: Cell, name: str) -> Any:
@@ -359,13 +378,9 @@ def differing(
     one: Levels,
     other: Levels,
     statistic: Callable[[Curves], float],
-    shared: Levels | None = None,
 ) -> list[float | None]:
     """A statistic of networks less that of others, by seed; None where one has not learnt its task."""
-    base = dict(shared or {})
-    pairs = zip(
-        networks.curves(reading, **base, **one), networks.curves(reading, **base, **other), strict=True
-    )
+    pairs = zip(networks.curves(reading, **one), networks.curves(reading, **other), strict=True)
     return [
         statistic(second) - statistic(first) if first.has_learnt and second.has_learnt else None
         for first, second in pairs

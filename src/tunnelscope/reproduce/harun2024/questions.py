@@ -14,10 +14,13 @@ from tunnelscope.reproduce.harun2024.networks import (
     Curves,
     Levels,
     Networks,
+    Reading,
     differing,
 )
+from tunnelscope.reproduce.ledger import UNKNOWN
 from tunnelscope.reproduce.verdicts import Estimate, Test, above, at_least, below
 
+Statistic = Callable[[Curves], float]
 PLAIN, AUGMENTED = {"augmentation": "none"}, {"augmentation": "resized-crop-flip"}
 FIRST = {"resolution": 32, "id": "cifar100"}  # what most questions are asked of
 WHOLE = {"classes": None, "per_class": None}
@@ -60,6 +63,11 @@ def r(curves: Curves) -> float:
     return curves.r
 
 
+def peak(curves: Curves) -> float:
+    """Number of the last layer before the tunnel."""
+    return curves.peak
+
+
 def of_learnt(curves: Sequence[Curves], statistic: Callable[[Curves], float]) -> list[float | None]:
     """A statistic of each network; None of one that has not learnt its task."""
     return [statistic(one) if one.has_learnt else None for one in curves]
@@ -76,7 +84,43 @@ def retained(found: Found, networks: Networks, named: Mapping[str, Levels]) -> N
     for reading in networks.readings:
         for name, levels in named.items():
             values = of_learnt(networks.curves(reading, **levels), r)
-            found.cell(f"{name}: r, %", values, reading.words, "mean over OOD sets")
+            spread = networks.spread(reading, r, {levels["model"]})
+            found.cell(f"{name}: r, %", values, reading.words, "mean over OOD sets", spread)
+
+
+def stated(
+    found: Found,
+    networks: Networks,
+    words: str,
+    levels: Levels,
+    statistic: Statistic,
+    test: Test,
+    reading: Reading,
+    published: str = UNKNOWN,
+    told: str = "",
+) -> None:
+    """Judge a statistic of one kind of network under a reading, which `told` may say in other words."""
+    values = of_learnt(networks.curves(reading, **levels), statistic)
+    spread = networks.spread(reading, statistic, {levels["model"]})
+    found.claim(words, values, test, told or reading.words, published, spread=spread)
+
+
+def contrasted(
+    found: Found,
+    networks: Networks,
+    words: str,
+    one: Levels,
+    other: Levels,
+    statistic: Statistic,
+    test: Test,
+    reading: Reading,
+    published: str = UNKNOWN,
+    told: str = "",
+) -> None:
+    """Judge a statistic of networks less that of others under a reading."""
+    values = differing(networks, reading, one, other, statistic)
+    spread = networks.spread(reading, statistic, {one["model"], other["model"]})
+    found.claim(words, values, test, told or reading.words, published, spread=spread, terms=2)
 
 
 def compared(
@@ -91,8 +135,9 @@ def compared(
 ) -> None:
     """Judge whether r is larger at a level than at another, by reading."""
     for reading in networks.readings:
-        values = differing(networks, reading, one, other, r, shared)
-        found.claim(words, values, test, reading.words, published)
+        contrasted(
+            found, networks, words, {**shared, **one}, {**shared, **other}, r, test, reading, published
+        )
 
 
 def by_resolution(
@@ -138,8 +183,8 @@ def fig1(networks: Networks) -> Found:
     for reading in networks.readings:
         if reading.kept:
             continue  # no r in it
-        values = of_learnt(networks.curves(reading, **shared, **LOW), lambda one: one.start - one.peak)
-        found.claim(words, values, above(0), reading.words, "14 and 9")
+        apart = lambda one: one.start - one.peak  # noqa: E731
+        stated(found, networks, words, {**shared, **LOW}, apart, above(0), reading, "14 and 9")
     retained(found, networks, named)
     found.figures["fig1"] = curves_figure(networks, named)
     return found
@@ -160,8 +205,8 @@ def fig3(networks: Networks) -> Found:
         words = f"H4 {name}: last layer before the tunnel with augmentation less without"
         for reading in networks.readings:
             if not reading.kept:
-                values = differing(networks, reading, PLAIN, AUGMENTED, lambda curves: curves.peak, one)
-                found.claim(words, values, above(0), reading.words, layers)
+                both_levels = ({**one, **PLAIN}, {**one, **AUGMENTED})
+                contrasted(found, networks, words, *both_levels, peak, above(0), reading, layers)
         words = f"H4 {name}: r with augmentation less without, points"
         compared(found, networks, words, PLAIN, AUGMENTED, one, percent)
     retained(found, networks, named)
@@ -177,10 +222,10 @@ def fig4(networks: Networks) -> Found:
     reading = networks.readings[0]
     words = f"H21 variance within over between classes, last layer over layer {BEFORE_LAST}"
     told = "the ratio of traces on training rows, our measure; photos at 32² and 64²"
-    values = of_learnt(networks.curves(reading, **shared, **LOW), compression)
-    found.claim(f"{words}, at 32²", values, below(1), told)
-    values = differing(networks, reading, LOW, HIGH, compression, shared)
-    found.claim(f"{words}, at 64² less at 32²", values, above(0), told)
+    low, high = {**shared, **LOW}, {**shared, **HIGH}
+    stated(found, networks, f"{words}, at 32²", low, compression, below(1), reading, told=told)
+    words = f"{words}, at 64² less at 32²"
+    contrasted(found, networks, words, low, high, compression, above(0), reading, told=told)
     words = "H5 VGGm-11 on photos: r at 64² less at 32², points"
     compared(found, networks, words, LOW, HIGH, shared, "78.63 at 32², 85.70 at 224²")
     found.not_comparable("t-SNE of the layers", T_SNE)
@@ -217,9 +262,8 @@ def fig5(networks: Networks) -> Found:
         words = f"H6 r of VGGm†-11 (φ = 1) less r of VGGm-11 (φ = 0.5), {told} augmentation, points"
         compared(found, networks, words, VGGM11, DAGGER, shared, f"{plain} to {published}")
         for reading in networks.readings:
-            values = of_learnt(networks.curves(reading, **shared, **DAGGER), r)
             words = f"H6 r of VGGm†-11 {told} augmentation, %: its tunnel is weak at most"
-            found.claim(words, values, at_least(WEAK), reading.words, published)
+            stated(found, networks, words, {**shared, **DAGGER}, r, at_least(WEAK), reading, published)
     retained(found, networks, named)
     found.figures["fig5"] = curves_figure(networks, named)
     return found
@@ -238,6 +282,9 @@ def of_images(images: int | None) -> Levels:
 CLASSES = {count: of_classes(count, 1000 // count) for count in (10, 20, 50)} | {100: of_images(10)}
 IMAGES = {images: of_images(images) for images in (10, 25, 50)}
 COARSE, FINE = {**VGGM11, **PLAIN, **LOW, "id": "cifar100-coarse"}, of_images(None)
+
+
+LEAD_TERMS = 2 + 2 * 2**2  # of a difference of two networks, and twice that of two others
 
 
 def classes_lead(classes: float | None, images: float | None) -> float | None:
@@ -264,7 +311,9 @@ def fig6(networks: Networks) -> Found:
     for reading in networks.readings:
         classes = differing(networks, reading, CLASSES[10], CLASSES[100], r)
         images = differing(networks, reading, IMAGES[10], IMAGES[50], r)
-        found.claim(words, list(map(classes_lead, classes, images)), above(0), reading.words, published)
+        lead = list(map(classes_lead, classes, images))
+        spread = networks.spread(reading, r, {"vggm11"})
+        found.claim(words, lead, above(0), reading.words, published, spread=spread, terms=LEAD_TERMS)
     retained(found, networks, named)
     found.figures["fig6"] = curves_figure(networks, named)
     return found
@@ -288,12 +337,11 @@ def by_set(found: Found, networks: Networks, model: Levels, augmentation: Levels
     shared = {**model, **augmentation, **LOW, **WHOLE}
     both = [name for name in networks.declared.scan.ood if name not in ("cifar10", "cifar100")]
     words = f"H10 {TITLES[model['model']]}: r trained on CIFAR-100 less on CIFAR-10, points"
+    retained_on_both = lambda one: one.r_on([name for name in both if name in one.ood])  # noqa: E731
+    ten, hundred = {**shared, "id": "cifar10"}, {**shared, "id": "cifar100"}
     for reading in networks.readings:
-        values = differing(
-            networks, reading, {"id": "cifar10"}, {"id": "cifar100"}, lambda one: one.r_on(both), shared
-        )
         told = f"{reading.words}; OOD sets that both are read on"
-        found.claim(words, values, above(0), told, published)
+        contrasted(found, networks, words, ten, hundred, retained_on_both, above(0), reading, published, told)
 
 
 def fig15(networks: Networks) -> Found:
@@ -306,13 +354,14 @@ def fig15(networks: Networks) -> Found:
         told = reading.words.partition(";")[0]
         for named in (BY_CLASSES, BY_IMAGES):
             (first, low), *_, (last, high) = named.items()
-            values = differing(networks, reading, low, high, last_accuracy)
             words = f"H15 mean OOD accuracy, {last}, less {first}, points"
-            found.claim(words, values, above(0), told)
+            contrasted(found, networks, words, low, high, last_accuracy, above(0), reading, told=told)
             for name, levels in named.items():
                 curves = networks.curves(reading, **levels)
                 values = of_learnt(curves, last_accuracy)
-                found.cell(f"{name}: OOD accuracy at the last layer, %", values, told)
+                spread = networks.spread(reading, last_accuracy, {levels["model"]})
+                words = f"{name}: OOD accuracy at the last layer, %"
+                found.cell(words, values, told, spread=spread)
                 every = [last_accuracy(one) for one in curves]
                 rows.append(point_row(told, name, Estimate(float(np.mean(every)), min(every), max(every))))
     found.figures["fig15"] = points_figure(rows, "mean OOD accuracy, %")
@@ -341,8 +390,8 @@ def fig16(networks: Networks) -> Found:
     found = prepared(networks, named)
     for (title, levels), published in zip(named.items(), PRINTED_R.values(), strict=True):
         for reading in networks.readings:
-            values = of_learnt(networks.curves(reading, **levels), r)
-            found.claim(f"H18 {title}: r, %", values, below(NEGLIGIBLE), reading.words, published)
+            words = f"H18 {title}: r, %"
+            stated(found, networks, words, levels, r, below(NEGLIGIBLE), reading, published)
     for model, published in ((VGGM11, "33.1, 67.4"), (VGGM17, "25.5, 45.4")):
         by_set(found, networks, model, PLAIN, published)
     found.figures["fig16"] = curves_figure(networks, named)
@@ -356,9 +405,10 @@ def fig25(networks: Networks) -> Found:
     reading = networks.readings[1]
     told = f"{reading.words.partition(';')[0]}; rank at 1e-3 on ID test rows"
     words = "H20 VGGm-17: last layer's rank over the largest of any layer, at 32²"
-    found.claim(words, of_learnt(networks.curves(reading, **shared, **LOW), rank_left), below(0.5), told)
+    low, high = {**shared, **LOW}, {**shared, **HIGH}
+    stated(found, networks, words, low, rank_left, below(0.5), reading, told=told)
     words = "H20 VGGm-17: last layer's rank over the largest of any layer, at 64² less at 32²"
-    found.claim(words, differing(networks, reading, LOW, HIGH, rank_left, shared), above(0), told)
+    contrasted(found, networks, words, low, high, rank_left, above(0), reading, told=told)
     rows = []
     for size in (LOW, HIGH):
         curves = networks.curves(reading, **shared, **size)
