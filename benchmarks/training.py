@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from tunnelscope.data import Preprocessing
 from tunnelscope.data.transforms import as_eight_bit
+from tunnelscope.forward import lay_channels_last
 from tunnelscope.models.vision import import_torchvision
 from tunnelscope.pixels import as_pixels
 from tunnelscope.precision import numbers
-from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last, make_optimizer
+from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, make_optimizer
 from tunnelscope.training.processes import Processes
 from tunnelscope.training.recipe import Recipe, recipe_named
 from tunnelscope.training.state import RunFolder
@@ -93,8 +94,9 @@ def our_loop(model: str, dataset: Any, recipe_name: str, augmentation: str, used
     assert isinstance(network.preprocessing, Preprocessing)
     recipe = recipe_named(recipe_name, network.name, {"augmentation": augmentation, "epochs": 1000})
     pixels, _ = as_pixels(dataset.train, network.preprocessing)
+    lay_channels_last(network.module)
     return Loop(
-        channels_last(network.module),
+        network.module,
         recipe,
         Labelled(pixels, torch.as_tensor(dataset.train.labels)),
         Inputs(network.preprocessing, torch.device("cpu")),
@@ -165,4 +167,5 @@ def trainable(model: str) -> tuple[nn.Module, Preprocessing]:
     """Another such network, to be trained."""
     network = fresh(model)
     assert isinstance(network.preprocessing, Preprocessing)
-    return channels_last(network.module).requires_grad_(True).train(), network.preprocessing
+    lay_channels_last(network.module)
+    return network.module.requires_grad_(True).train(), network.preprocessing

@@ -14,6 +14,32 @@ from tunnelscope.features import Pooling
 from tunnelscope.layers import ReadPoint
 from tunnelscope.trace import read_tensor
 
+NARROW = 16  # channels in a vector of the widest processors
+
+
+def lay_channels_last(module: nn.Module) -> None:
+    """Lay a pixel's channels beside each other, as images lie, where a network convolves planes; in place.
+
+    PyTorch refuses the layout to five axes (a 3-D convolution), and a narrow shortcut is not safe in it.
+    """
+    has_planes = any(isinstance(child, nn.Conv2d) for child in module.modules())
+    has_volumes = any(tensor.dim() == 5 for tensor in (*module.parameters(), *module.buffers()))
+    if has_planes and not has_volumes and not has_narrow_shortcut(module):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def has_narrow_shortcut(module: nn.Module) -> bool:
+    """Whether a network has a strided 1×1 convolution of fewer channels than a processor's vector takes.
+
+    With channels last oneDNN writes past its workspace where it computes the gradient of such weights, which
+    crashes or gives wrong numbers (uxlfoundation/oneDNN#6035, seen with PyTorch 2.13 on AVX2).
+    """
+    return any(
+        set(child.kernel_size) == {1} and max(child.stride) > 1 and child.in_channels // child.groups < NARROW
+        for child in module.modules()
+        if isinstance(child, nn.Conv2d)
+    )
+
 
 @contextmanager
 def reading(

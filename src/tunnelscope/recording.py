@@ -34,7 +34,7 @@ from tunnelscope.data.rows import spread_rows
 from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.features import Pooling, check_class_token, pool_2x2
 from tunnelscope.folding import find_folds, fold
-from tunnelscope.forward import Reached, choose_device, on_device, reading
+from tunnelscope.forward import Reached, choose_device, lay_channels_last, on_device, reading
 from tunnelscope.layers import ReadPoint, doubts, embedding_point, example_input, points_of
 from tunnelscope.models import Network, load_network
 from tunnelscope.precision import (
@@ -403,8 +403,7 @@ def make_recorder(
     """
     target = choose_device(device)
     module = network.module.to(target)
-    if any(isinstance(submodule, nn.Conv2d) for submodule in module.modules()) and not _has_volumes(module):
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_channels_last(module)
     example = _example(network, shape)
     trace = trace_forward(module, example.to(target))
     points = points_of(trace, layers)
@@ -543,11 +542,6 @@ def ready_shape(split: Split) -> tuple[int, ...] | None:
     with suppress(UnreadableImage), naming(split.images, 0):  # an encoded image is no ready input
         first = split.images[0]
     return tuple(first.shape) if isinstance(first, Tensor) and first.is_floating_point() else None
-
-
-def _has_volumes(module: nn.Module) -> bool:
-    """Whether a tensor has five axes (a 3-D convolution in a lambda network): PyTorch refuses the layout."""
-    return any(tensor.dim() == 5 for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _example(network: Network, shape: tuple[int, ...] | None) -> Tensor:

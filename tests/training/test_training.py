@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import tunnelscope as ts
 from tunnelscope.checkpoints import saved_steps
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.forward import has_narrow_shortcut, lay_channels_last
 from tunnelscope.pixels import as_pixels
 from tunnelscope.randomness import named_generator
 from tunnelscope.training import loop as loop_module
@@ -60,17 +61,27 @@ def test_the_draws_of_the_caller_go_on_as_without_it(small_images, tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_it_is_the_plain_loop(small_images, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [(MLP, 1e-5), ("zoo:resnet18?width=0.0625", 1e-3), ("zoo:resnet18?width=0.25", 1e-3)],
+    ids=["mlp", "narrow shortcuts", "wide enough for channels last"],
+)
+def test_it_is_the_plain_loop(small_images, tmp_path, model, near):
     """Weights of two epochs of SGD are those of ten lines of PyTorch."""
-    done = train(small_images, tmp_path, recipe="masarczyk2023/mlp", epochs=2, momentum=0.9, decay=1e-3)
-    network = ts.load_network(MLP, image_shape=(3, 8, 8), classes=3)
+    settings = {"recipe": "masarczyk2023/mlp", "epochs": 2, "momentum": 0.9, "decay": 1e-3, "rate": 0.01}
+    done = train(small_images, tmp_path, model=model, **settings)
+    network = ts.load_network(model, weights="random", image_shape=(3, 8, 8), classes=3)
     module = network.module.requires_grad_(True)
     dataset = ts.load_data(small_images)
     assert isinstance(network.preprocessing, ts.Preprocessing)
     pixels, _ = as_pixels(dataset.train, network.preprocessing)
-    inputs = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    mean, std = (
+        torch.tensor(told).view(-1, 1, 1) for told in (network.preprocessing.mean, network.preprocessing.std)
+    )
+    inputs = (pixels.permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
     labels = torch.as_tensor(dataset.train.labels)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    module.train()
     for epoch in range(2):
         order = torch.randperm(60, generator=named_generator(0, f"order of epoch {epoch}"))
         for rows in order.split(16):
@@ -78,7 +89,24 @@ def test_it_is_the_plain_loop(small_images, tmp_path):
             torch.nn.functional.cross_entropy(module(inputs[rows]), labels[rows]).backward()
             optimizer.step()
     for key, tensor in module.state_dict().items():
-        assert torch.allclose(tensor, done.network.module.state_dict()[key], atol=1e-5), key
+        assert torch.allclose(tensor, done.network.module.state_dict()[key], atol=near), key
+
+
+@pytest.mark.parametrize(
+    ("model", "is_narrow"),
+    [
+        ("zoo:resnet18?width=0.0625", True),
+        ("zoo:resnet34?width=0.125", True),
+        ("zoo:resnet18?width=0.25", False),
+        ("zoo:vggm11?width=0.0625", False),
+    ],
+)
+def test_narrow_shortcuts_keep_their_layout(model, is_narrow):
+    module = ts.load_network(model, weights="random", image_shape=(3, 32, 32), classes=3).module
+    assert has_narrow_shortcut(module) == is_narrow
+    lay_channels_last(module)
+    weight = next(child.weight for child in module.modules() if isinstance(child, torch.nn.Conv2d))
+    assert weight.is_contiguous(memory_format=torch.channels_last) != is_narrow
 
 
 def test_weights_are_kept_after_the_steps_and_epochs_asked_for(small_images, tmp_path):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from tunnelscope.data import Preprocessing
 from tunnelscope.errors import RequestError
+from tunnelscope.forward import has_narrow_shortcut
 from tunnelscope.models.weights import save_weights
 from tunnelscope.precision import numbers
 from tunnelscope.randomness import named_generator, named_seed
@@ -105,6 +106,7 @@ class Loop:
         self.module = module.to(self.device).requires_grad_(True)
         self.optimizer = make_optimizer(self.module, recipe)
         self.runs = processes.wrapped(self.module)
+        self.is_narrow = has_narrow_shortcut(module)  # images that lie channels last spread their layout
         full, rest = divmod(len(train), recipe.batch)
         self.steps = full + (rest > 1 or full == 0)  # one image alone has no batch statistics
         self.seen = min(len(train), self.steps * recipe.batch)
@@ -190,7 +192,8 @@ class Loop:
         self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
         with numbers(self.used, self.device):
-            logits = self.runs(self.inputs(images))
+            inputs = self.inputs(images)
+            logits = self.runs(inputs.contiguous() if self.is_narrow else inputs)
         losses = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing, reduction="sum")
         # Gradients are averaged over processes, whose parts of the batch may differ by one image.
         (losses * (self.processes.count / len(rows))).backward()
@@ -314,13 +317,6 @@ def interrupted_between(postponed: bool) -> Iterator[Callable[[], bool]]:
     finally:
         if usual is not None:
             signal.signal(signal.SIGINT, usual)
-
-
-def channels_last(module: nn.Module) -> nn.Module:
-    """Lay a pixel's channels beside each other, as the images lie, where a network convolves; in place."""
-    if any(isinstance(child, nn.Conv2d) for child in module.modules()):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from tunnelscope.checkpoints import FIRST_STEPS
 from tunnelscope.data import DataSet, Preprocessing, Split, image_shape, load_data
 from tunnelscope.errors import RequestError
 from tunnelscope.files import check_writable
-from tunnelscope.forward import choose_device
+from tunnelscope.forward import choose_device, lay_channels_last
 from tunnelscope.models import Network, load_network
 from tunnelscope.models.load import redraw, with_trained
 from tunnelscope.models.network import head_of, ready, seeded
@@ -23,7 +23,7 @@ from tunnelscope.probes.heldout import heldout_rows
 from tunnelscope.randomness import named_seed
 from tunnelscope.tasks import CLASSIFICATION
 from tunnelscope.training.card import write_card
-from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves, channels_last
+from tunnelscope.training.loop import Inputs, Labelled, Loop, Saves
 from tunnelscope.training.processes import join
 from tunnelscope.training.recipe import Recipe, changed, recipe_named
 from tunnelscope.training.state import RunFolder
@@ -196,7 +196,7 @@ def _network(model: str | nn.Module, weights: str | Path | None, dataset: DataSe
         classes=len(dataset.class_names),
         seed=seed,
     )
-    channels_last(network.module)
+    lay_channels_last(network.module)
     return network
 
 
