@@ -126,6 +126,14 @@ def test_networks_that_are_given_are_not_trained():
             "no probe named 'exct'; nearest: exact",
         ),
         ('name = "x"\n[data.a]\nsource="s"\nclasses=1\n[[networks]]\nmodel="m"\nid="a"', "data.a.classes: "),
+        (
+            'name = "x"\n[training]\nepoch=1\n[data.a]\nsource="s"\n[[networks]]\nmodel="m"\nid="a"',
+            "study.toml: no key of training named 'epoch'; nearest: epochs",
+        ),
+        (
+            'name = "x"\n[data.a]\nsource="s"\n[[networks]]\nmodel="m"\nid="a"\ntraining.batches=[1]',
+            "no key of networks[0].training named 'batches'; nearest: batch",
+        ),
         ('extends = "study.toml"', "extends itself"),
         ("extends = 3", "takes the name of a file"),
     ],

@@ -15,7 +15,8 @@ from tunnelscope.studies import CLUSTER_WORKERS, EXECUTORS
 if TYPE_CHECKING:
     from tunnelscope.studies.state import Status
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
+WARNINGS = 6  # texts on the terminal; study.json and the report have all
 WATCHED = 20  # networks in the live table
 
 file_argument = click.argument("file", metavar="STUDY.toml", type=click.Path(path_type=Path))
@@ -194,16 +195,29 @@ def watch(folder: Path, seconds: float) -> None:
             live.update(Text(f"{table_of(statuses, WATCHED)}\n{summary(statuses)}"), refresh=True)
             if is_over(statuses):
                 return
-            time.sleep(seconds)
+            try:
+                time.sleep(seconds)
+            except KeyboardInterrupt:
+                echo_error("no longer watched; the study is as it was")
+                sys.exit(INTERRUPTED)
 
 
 def show(folder: Path, as_json: bool) -> None:
-    """Print a study's networks, then what failed and where the report is."""
+    """Print a study's networks, then warnings, what failed and where the report is."""
+    from tunnelscope.report.study import probe_note, warning_rows
+
     told = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     if as_json:
         click.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
         click.echo(networks_table(folder, told))
+    if note := probe_note(told):
+        echo_error(note)
+    warnings = warning_rows(told)
+    for whose, text in warnings[:WARNINGS]:
+        echo_error(f"warning: {whose}: {text}")
+    if len(warnings) > WARNINGS:
+        echo_error(f"{len(warnings) - WARNINGS} more warnings stand in {folder}/report.html")
     for line in told["damaged"]:
         echo_error(f"damaged, left out, made anew by the next run: {line}")
     for one in told["failures"]:
@@ -216,9 +230,9 @@ def networks_table(folder: Path, told: dict[str, Any]) -> str:
     """A line a network: accuracy, the tunnel's start, r by OOD set."""
     import pandas as pd
 
-    from tunnelscope.report.study import network_rows
+    from tunnelscope.report.study import network_rows, of_first_probes
 
-    rows = network_rows(told, pd.read_parquet(folder / "results.parquet"))
+    rows = network_rows(told, of_first_probes(told, pd.read_parquet(folder / "results.parquet")))
     heads = [name for name in rows[0] if name != "link"]
     return columns(heads, [[row[name] for name in heads] for row in rows], right=range(2, len(heads)))
 
@@ -241,9 +255,13 @@ def summary(statuses: "list[Status]") -> str:
     """How many units are in which state, and how long the rest takes."""
     from tunnelscope.studies.driver import time_left
     from tunnelscope.studies.plan import duration
-    from tunnelscope.studies.state import counts_of
+    from tunnelscope.studies.state import RUNNING, counts_of, deserted
 
     told = ", ".join(f"{count} {state}" for state, count in counts_of(statuses).items())
+    if gone := deserted(statuses):
+        if len(gone) == sum(status.state == RUNNING for status in statuses):
+            return f"{told}; nobody is at it any more, the same `study run` goes on"
+        told += f" (the workers of {len(gone)} are gone)"
     left = time_left(statuses)
     return told if left is None else f"{told}; about {duration(left)} left"
 

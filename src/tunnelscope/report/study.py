@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GRID = np.linspace(0, 1, 21)  # relative depths at which networks of several depths are averaged
 MOST_LEVELS = 8  # lines of a chart
+SCAN = "scan "  # how a network's states call one, before its probe
 
 
 def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFrame, path: Path) -> None:
@@ -32,6 +33,7 @@ def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFra
         variables: one row a network.
         path: the file to write; reports of scans are linked from where it lies.
     """
+    frame = of_first_probes(told, frame)
     rows = network_rows(told, frame)
     columns = list(rows[0]) if rows else []
     shown = [name for name in columns if name != "link"]
@@ -45,6 +47,8 @@ def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFra
         title=f"{told['study']}: {len(told['networks'])} networks",
         columns=shown,
         rows=rows,
+        probe_note=probe_note(told),
+        warning_rows=warning_rows(told),
         leakage_rows=leakage_rows(told),
         failures=told["failures"],
         damaged=told["damaged"],
@@ -180,6 +184,38 @@ def network_rows(told: dict[str, Any], frame: Any) -> list[dict[str, Any]]:
             row[f"r {other}, %"] = _percent(retained.get((name, other)))
         rows.append(row | {"link": f"{scans[0]}/report.html" if scans else ""})
     return rows
+
+
+def first_probe(entry: dict[str, Any]) -> str:
+    """The first of the probes that a network is asked to be read by."""
+    return next((title.removeprefix(SCAN) for title in entry["states"] if title.startswith(SCAN)), "")
+
+
+def of_first_probes(told: dict[str, Any], frame: Any) -> Any:
+    """The table without networks whose first probe is not there: another's would stand in its place."""
+    lacking = [
+        entry["network"] for entry in told["networks"] if first_probe(entry) not in ("", *entry["scans"])
+    ]
+    return frame[~frame["run"].isin(lacking)]
+
+
+def probe_note(told: dict[str, Any]) -> str:
+    """Of a study with several probes: whose numbers are shown."""
+    if all(sum(title.startswith(SCAN) for title in entry["states"]) < 2 for entry in told["networks"]):
+        return ""
+    first = ", ".join(dict.fromkeys(map(first_probe, told["networks"])))
+    return f"Of several probes the first is shown ({first}); tunnelscope effects --probe names another."
+
+
+def warning_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each warning of the scans once: of which network, or of how many, and what it says."""
+    whose: dict[str, list[str]] = {}
+    for entry in told["networks"]:
+        for text in entry.get("warnings", ()):  # none in studies that an earlier version gathered
+            whose.setdefault(text, []).append(entry["network"])
+    return [
+        (names[0] if len(names) == 1 else f"{len(names)} networks", text) for text, names in whose.items()
+    ]
 
 
 def leakage_rows(told: dict[str, Any]) -> list[list[str]]:

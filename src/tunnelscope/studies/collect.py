@@ -56,9 +56,10 @@ def collect(folder: str | Path) -> dict[str, Any]:
                     tables.append(_taken(cell, unit, folder, entry))
                 except Exception as error:  # of a damaged file pyarrow and json may say anything
                     unit.unmark(folder)
-                    damaged.append(f"{cell.name}: {unit.folder(folder)}: {error}")
+                    damaged.append(f"{cell.name}: {error}")
             elif unit.kind == "scan" and unit.key in by_key and by_key[unit.key].state == DONE:
-                damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made")
+                lost = ", ".join(unit.lost(folder)) or "what it is made of is not known"
+                damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made ({lost})")
         entries.append(entry)
     frame = gathered(tables)
     variables = variables_of(cells, {entry["network"]: entry for entry in entries})
@@ -93,6 +94,7 @@ def _taken(cell: Cell, unit: Unit, folder: Path, entry: dict[str, Any]) -> "pd.D
     scan = load(unit.folder(folder))
     rows = _rows(cell, scan, folder, unit.probe)
     entry |= _of_scan(scan)
+    entry["warnings"] = list(dict.fromkeys([*entry["warnings"], *scan.run["warnings"]]))
     entry["scans"][unit.probe] = str(unit.folder(folder).relative_to(folder))
     return rows
 
@@ -107,6 +109,7 @@ def _of_scan(scan: Scan) -> dict[str, Any]:
 def _entry(cell: Cell, folder: Path, by_key: Mapping[str, Status]) -> dict[str, Any]:
     """A network in `study.json`."""
     entry: dict[str, Any] = {"network": cell.name, "model": cell.model, "id": cell.id, "scans": {}}
+    entry["warnings"] = []
     entry["states"] = {
         unit.title: by_key[unit.key].state for unit in units_of_cell(cell) if unit.key in by_key
     }

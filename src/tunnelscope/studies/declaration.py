@@ -1,6 +1,7 @@
 """A study's file: networks × data × probes in TOML, checked, with typos answered by the nearest right key."""
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,8 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tunnelscope.errors import RequestError, unknown_name
 from tunnelscope.protocol_names import short_names
+from tunnelscope.training.recipe import Recipe
 
 Scalar = bool | int | float | str
+# Settings of `ts.train` that a study's file may have beside those of a recipe.
+OF_TRAINING = ("recipe", "weights", "precision", "max_samples", "device", "state_every", "workers")
 SHIPPED = Path(__file__).parent / "shipped"
 Levels = Scalar | Annotated[list[Scalar], Field(min_length=1)]  # one level of a factor, or several
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -157,6 +161,7 @@ def read_declaration(path: str | Path) -> Declaration:
     except ValidationError as error:
         raise RequestError(f"{path}: {_first(error)}") from error
     _check_names(declared, str(path))
+    _check_training(declared, str(path))
     return declared
 
 
@@ -256,6 +261,17 @@ def _check_names(declared: Declaration, source: str) -> None:
                 raise RequestError(
                     f"{source}: {where}: {unknown_name('data set', name, declared.data, hint)}"
                 )
+
+
+def _check_training(declared: Declaration, source: str) -> None:
+    """Refuse settings that no training has."""
+    known = [*OF_TRAINING, *(field.name for field in fields(Recipe) if field.name != "source")]
+    tables = {"training": declared.training}
+    tables |= {f"networks[{place}].training": grid.training for place, grid in enumerate(declared.networks)}
+    for where, settings in tables.items():
+        for setting in settings:
+            if setting not in known:
+                raise RequestError(f"{source}: {unknown_name(f'key of {where}', setting, known)}")
 
 
 def as_list(levels: Any) -> list[Any]:

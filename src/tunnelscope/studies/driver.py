@@ -22,7 +22,7 @@ from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, RUNNING, Stat
 from tunnelscope.studies.units import LOGS, Unit, units_of, units_of_cell
 from tunnelscope.studies.work import STOP
 
-LIBRARIES = ("zoo", "timm", "torchvision")  # whose networks are built to see that they can be
+LIBRARIES = ("zoo", "timm", "torchvision")  # built here to see that they can be; own code may end a driver
 LOOK = 0.5  # seconds between looks at the state
 Progress = Callable[[str, int, int], None]
 
@@ -290,11 +290,13 @@ def watch_over(
         MachineError: the workers cannot go on.
     """
     said: set[str] = set()
+    before = {one.unit.key for one in state.statuses() if one.state == DONE}
     try:
         executor.submit(folder, only)
         while True:
             statuses = state.statuses()
-            mine = [one for one in statuses if only is None or one.unit.key in only]
+            asked = [one for one in statuses if only is None or one.unit.key in only]
+            mine = [one for one in asked if one.unit.key not in before]  # the time left follows from these
             for status in mine:
                 _say_failure(status, said, say)
             over = sum(status.state in (DONE, FAILED) for status in mine)

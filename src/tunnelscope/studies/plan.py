@@ -164,8 +164,9 @@ def make_plan(
                 impossible.append(f"{cell.name}: {str(error).removeprefix(f'{cell.name}: ')}")
     progress("sizing networks", len(cells), len(cells))
     if impossible:
-        more = f"; and {len(impossible) - 1} more networks" if len(impossible) > 1 else ""
-        raise RequestError(f"study {declared.name} has impossible networks: {impossible[0]}{more}")
+        first, left = impossible[0].rstrip("."), len(impossible) - 1
+        more = f"; and {left} more" if left else ""
+        raise RequestError(f"study {declared.name} has impossible networks: {first}{more}")
     units = units_of(cells)
     done = frozenset(unit.key for unit in units if folder is not None and unit.is_done(folder))
     return Plan(declared.name, shares, units, done, missing_of(cells, data), workers)
@@ -177,7 +178,10 @@ def data_sizes(declared: Declaration, cells: Sequence[Cell]) -> dict[str, DataSi
     for cell in cells:
         for name, source in {cell.id: cell.source, **cell.ood}.items():
             if source not in told:
-                told[source] = data_size(source, declared.data[name])
+                try:
+                    told[source] = data_size(source, declared.data[name])
+                except RequestError as error:
+                    raise RequestError(f"data.{name}: {error}") from error
     return told
 
 
@@ -244,8 +248,7 @@ def describe(plan: Plan) -> list[str]:
         ),
         "time, about: "
         + ", ".join(
-            f"{duration(seconds)} ({name}, {plan.workers[name]} at a time)"
-            for name, seconds in told["seconds"].items()
+            f"{duration(seconds)} {name} ({plan.workers[name]})" for name, seconds in told["seconds"].items()
         ),
         f"memory of a worker: {size(int(told['memory']))}, disk: {size(int(told['disk']))}",
     ]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from tunnelscope.data import image_shape, load_data
 from tunnelscope.data.patterns import is_pattern
-from tunnelscope.errors import MachineError, RequestError, unknown_name
+from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.models import load_network
 from tunnelscope.models.spec import parse_model
 from tunnelscope.recording import Recorder, make_recorder
-from tunnelscope.studies.declaration import Data
+from tunnelscope.studies.declaration import OF_TRAINING, Data
 from tunnelscope.studies.networks import Cell
 from tunnelscope.training.recipe import Recipe, recipe_named
 
@@ -24,8 +24,6 @@ WORK_OF_A_SAMPLE = 2e9  # FLOPs of a forward pass that is timed, about
 MOST_IMAGES = 128  # a batch of the usual training, whose cost of a step does not count by the image
 COLD, TIMES = 0.3, 3  # seconds after which a step is timed well enough, how often at most
 PASSES = 3  # a training step takes as many times a forward pass, about
-# Settings of `ts.train` that a study's file may have beside those of a recipe.
-OF_TRAINING = ("recipe", "weights", "precision", "max_samples", "device", "state_every", "workers")
 DEFAULT_RECIPE = "masarczyk2023"
 DAGGER_SIDE = 32  # the paper has † networks at no larger resolution
 
@@ -69,9 +67,9 @@ def data_size(source: str, told: Data | None) -> DataSize:
         data = load_data(source)
     except MachineError:  # the hub does not answer
         return absent
-    except RequestError:
+    except RequestError as error:
         if is_here(source):
-            raise
+            raise RequestError(f"{source}: {str(error).removeprefix(f'{source}: ')}") from error
         return absent
     return DataSize(len(data.class_names), len(data.train), len(data.test), image_shape(data.train), True)
 
@@ -149,16 +147,12 @@ def recipe_of(cell: Cell) -> Recipe:
 
 
 def check_possible(cell: Cell) -> None:
-    """Refuse a network that the papers do not have at a size, and settings that no training has.
+    """Refuse a network that the papers do not have at a size, and a training that cannot be.
 
     Raises:
         RequestError: what is wrong, and the nearest right thing.
     """
     if cell.is_trained:
-        known = [*OF_TRAINING, *(field.name for field in fields(Recipe) if field.name != "source")]
-        for setting in cell.training:
-            if setting not in known:
-                raise RequestError(f"{cell.name}: {unknown_name('setting of training', setting, known)}")
         recipe_of(cell)
     side = parse_model(cell.model).overrides.size
     if "_dagger" in cell.model and side is not None and max(side) > DAGGER_SIDE:

@@ -334,6 +334,11 @@ class State:
         return now - before[2] > lease
 
 
+def deserted(statuses: Sequence[Status]) -> list[Status]:
+    """Units that stand as running while their workers, of this machine, are surely gone."""
+    return [status for status in statuses if status.state == RUNNING and is_gone(status.owner)]
+
+
 def counts_of(statuses: Sequence[Status]) -> dict[str, int]:
     """How many units are in which state."""
     return dict(Counter(status.state for status in statuses))

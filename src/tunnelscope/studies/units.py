@@ -58,12 +58,26 @@ class Unit:
 
     def is_done(self, study: Path) -> bool:
         """Whether its result is there, every file as long as it was made."""
-        folder = self.folder(study)
         try:
-            files = json.loads((folder / MARK).read_text(encoding="utf-8"))
-            return all((folder / name).stat().st_size == size for name, size in files.items())
+            return not self._lost(study)
         except (OSError, ValueError):
             return False
+
+    def lost(self, study: Path) -> list[str]:
+        """Files of a result that are missing or of another size; none where nothing tells what it is of."""
+        try:
+            return self._lost(study)
+        except (OSError, ValueError):
+            return []
+
+    def _lost(self, study: Path) -> list[str]:
+        folder = self.folder(study)
+        files = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return [
+            name
+            for name, size in files.items()
+            if not (folder / name).is_file() or (folder / name).stat().st_size != size
+        ]
 
     def unmark(self, study: Path) -> None:
         """Let a result that turned out to be damaged be made again."""
