@@ -29,6 +29,8 @@ KINDS = {"train": "trainings", "scan": "scans"}
 PROCESS = 500e6  # bytes of a worker with its libraries
 NUMBERS, STATES = 4, 3  # bytes of a weight; a kept state holds a weight three times
 REPORT_BYTES = 1e6  # of a scan's page
+REPORT_SECONDS = 2.0  # of a scan's page and tables, however small the network
+START = 6.0  # seconds until a worker has PyTorch and its study, and until the table is gathered
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class Plan:
                 for kind in KINDS
             },
             "missing": list(self.missing),
-            "seconds": {name: max(seconds / count, chain) for name, count in self.workers.items()},
+            "seconds": {
+                name: max(seconds / count, chain) + (START if seconds else 0.0)
+                for name, count in self.workers.items()
+            },
             "workers": dict(self.workers),
             "memory": max((share.memory for share in self.shares), default=0.0),
             "disk": sum(share.disk for share in self.shares),
@@ -226,7 +231,8 @@ def _share(cell: Cell, built: NetworkSize, data: Mapping[str, DataSize], rate: f
         cell,
         built,
         train_seconds=seen * built.seconds_trained + rows * built.seconds_read if cell.is_trained else 0.0,
-        scan_seconds=networks * (len(cell.scan.probes) * scanning + work / rate),
+        scan_seconds=networks * (len(cell.scan.probes) * scanning + work / rate)
+        + len(cell.scan.probes) * REPORT_SECONDS,
         memory=PROCESS + max(training, memory + NUMBERS * built.parameters),
         disk=(2 * states if cell.is_trained else 0.0)
         + len(cell.scan.probes) * (REPORT_BYTES + NUMBERS * sum(widths) * (own.classes or 10)),
