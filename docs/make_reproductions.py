@@ -42,9 +42,9 @@ readings, or of some networks, as its items tell. Rows beside a control compare 
 (the network as it was drawn, a part drawn anew); where all of those surely disagree, the claim tells nothing
 of training.""",
     "harun2024": """A row of the ledger is a claim or a printed number. *Surely* counts the rows whose whole
-95 % interval is on the verdict's side: over networks or over resamples of networks, and at `small` over seeds.
-Two seeds tell little of how far seeds lie apart, so there the spread is pooled over all kinds of networks of the models
-in question.""",
+95 % interval is on the verdict's side: over networks or over resamples of networks, and at `small` over
+seeds. Two seeds tell little of how far seeds lie apart, so there the spread is pooled over all kinds of
+networks of the models in question.""",
 }
 LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
@@ -81,10 +81,14 @@ def pages(rows: Sequence[Row]) -> dict[str, str]:
         if own:
             told[f"{paper}.md"] = paper_page(paper, own)
     for name, (question, numbers) in QUESTIONS.items():
-        own = [row for row in rows if row.test and row.claim.partition(" ")[0] in numbers]
-        if own:
+        if own := judged_by(rows, numbers):
             told[f"{question_slug(name)}.md"] = question_page(question, own)
     return told
+
+
+def judged_by(rows: Sequence[Row], numbers: Sequence[str]) -> list[Row]:
+    """Rows that judge one of these claims."""
+    return [row for row in rows if row.test and row.claim.partition(" ")[0] in numbers]
 
 
 def question_slug(name: str) -> str:
@@ -333,7 +337,11 @@ def paper_page(paper: str, rows: Sequence[Row]) -> str:
     if printed_numbers(rows):
         parts.append(f"Each printed number that does not come out: [{NUMBERS_TITLE}]({NUMBERS}).")
     if paper == "harun2024":
-        asked = [f"[{question}]({question_slug(name)}.md)" for name, (question, _) in QUESTIONS.items()]
+        asked = [
+            f"[{question}]({question_slug(name)}.md)"
+            for name, (question, numbers) in QUESTIONS.items()
+            if judged_by(rows, numbers)
+        ]
         if any(row.item == PROTOCOL for row in rows):
             asked.append(f"[How much of r is the protocol?]({slug(ITEMS[PROTOCOL])}.md)")
         parts.append("A page a question: " + " · ".join(asked))

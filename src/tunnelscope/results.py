@@ -39,6 +39,7 @@ COLUMNS = {
 }
 SHARED_CLASSES, KNOWN_IMAGES = "shared_classes", "known_images"  # quantities of what an OOD set shares
 TARGETS = {"retained_paper": "r", "pearson": "rho", "alignment": "A"}  # quantities of a network and OOD set
+RESAMPLED = "bootstrap"  # how the protocol of what follows from a network's probes begins
 OURS = ("results.parquet", "probes", "report.html", "figures")  # may lie there without run.json: cut off
 # what run.json holds beside the object that --json prints
 RUN_ONLY = ("command", "settings", "versions", "hardware", "seeds", "fingerprints")
@@ -227,14 +228,16 @@ def targets_of(table: Any, probe: str | None = None) -> tuple[Any, list[str]]:
     """
     rows = without_controls(table)
     rows = rows[rows["quantity"].isin(list(TARGETS)) & rows["layer"].isna()]
-    protocols = list(dict.fromkeys(rows["protocol"].dropna()))
-    names = [protocol.partition(", ")[0] for protocol in protocols]  # of several probes
+    of_probe = rows["protocol"].fillna("").map(lambda protocol: protocol.partition(", ")[0])
+    of_probe = of_probe.where(~of_probe.str.startswith(RESAMPLED), "")  # of one probe alone
+    names = [name for name in dict.fromkeys(of_probe) if name]
+    if probe is not None and not names:
+        raise RequestError("the table has the numbers of one probe; a probe is chosen among several")
     if probe is not None and probe not in names:
-        raise unknown_name("probe of the table", probe, names if len(names) > 1 else [])
-    chosen = names.index(probe) if probe is not None else 0
-    kept = rows[rows["protocol"].fillna("") == (protocols[chosen] if protocols else "")]
+        raise unknown_name("probe of the table", probe, names)
+    kept = rows[of_probe == (probe or next(iter(of_probe), ""))]
     notes = []
-    if len(protocols) > 1 and probe is None:
+    if len(names) > 1 and probe is None:
         notes.append(f"of several probes ({', '.join(names)}) r, ρ and A are those of {names[0]}")
     wide = kept.pivot_table(index=["run", "dataset"], columns="quantity", values="value", aggfunc="mean")
     return wide.reset_index().rename(columns=TARGETS | {"dataset": "ood"}), notes

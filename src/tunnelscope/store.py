@@ -30,7 +30,7 @@ FORMAT = 1  # of the files; part of every key
 HEADER = 128  # bytes of a .npy header of two dimensions
 STALE_AFTER = 24 * 3600.0  # seconds after which a partial file is nobody's any more
 # Code that decides what is trained, and what a scan finds; with other code it is done again.
-MODEL_CODE = ("models", "training", "data", "randomness", "pixels")
+MODEL_CODE = ("models", "training", "data", "randomness", "pixels", "forward", "precision")
 SCAN_CODE = (
     *("linalg", "probes", "metrics", "data", "models", "tunnel", "features", "forward", "folding"),
     *("precision", "recording", "layers", "blocks", "trace", "dataflow", "examining", "keeping", "outcome"),

@@ -135,7 +135,7 @@ def test_scans_as_a_table(tunnelscope, tmp_path: Path) -> None:
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """A folder of results: four networks under two probes, the second's r 20 points lower."""
-    protocols = {"exact, bootstrap 100": 0.0, "harun2024, bootstrap 100": 0.2}
+    protocols = {"exact, bootstrap of test rows/v1": 0.0, "harun2024, bootstrap of test rows/v1": 0.2}
     rows = [
         {
             "run": f"net{number}",
@@ -143,7 +143,7 @@ def study(tmp_path: Path) -> Path:
             "role": "ood",
             "quantity": "retained_paper",
             "value": 0.5 + 0.1 * number - less,
-            "protocol": protocol,
+            "protocol": protocol if dataset == "one" else protocol.replace("test rows", "draws"),
         }
         for number in range(4)
         for dataset in ("one", "two")
@@ -172,6 +172,8 @@ def test_a_probe_that_is_not_there(tunnelscope, study: Path, table: Path) -> Non
     told = tunnelscope("effects", study, "--probe", "harun2023")
     assert told.code == 2
     assert "nearest: harun2024" in told.err
+    told = tunnelscope("effects", study, "--probe", "exact", "--variables", study / "variables.parquet")
+    assert (told.code, "tells its variables itself" in told.err) == (2, True)
     told = tunnelscope("effects", table, "--probe", "exact")
     assert told.code == 2
     assert "only of a folder with results.parquet" in told.err

@@ -72,14 +72,26 @@ def test_a_table_gives_back_what_was_put_into_it(records: list[Record], tmp_path
     changed = replace(records[0], own=0.25)
     put_records([changed], path)
     found = read_records(path)
-    assert list(found) == [(record.network, record.probe) for record in records]
-    assert same(found[changed.network, changed.probe], changed)
-    assert same(found[records[1].network, records[1].probe], records[1])
+    assert list(found) == [record.key for record in records]
+    assert same(found[changed.key], changed)
+    assert same(found[records[1].key], records[1])
+    put_records([replace(changed, settings="of another study")], path)  # the same network, asked otherwise
+    assert {key[2] for key in read_records(path)} == {"of another study", records[1].settings}
 
 
 def known(monkeypatch, records: list[Record]) -> None:
-    found = {(record.network, record.probe): record for record in records}
+    found = {record.key: record for record in records}
     monkeypatch.setattr(networks, "known_records", lambda: dict(found))
+
+
+def test_a_users_records_of_another_study_hide_none_that_ship(records, monkeypatch, tmp_path) -> None:
+    older = [replace(record, settings="of an older study", own=0.1) for record in records]
+    put_records(records, tmp_path / kept.NAME)
+    put_records(older, tmp_path / "own" / kept.NAME)
+    monkeypatch.setattr(kept, "PACKAGED", tmp_path / "results.csv")
+    monkeypatch.setattr(kept, "results_path", lambda: tmp_path / "own" / "results.csv")
+    found = kept.known_records()
+    assert all(same(found[record.key], record) for record in records)
 
 
 class Asked(Exception):
@@ -154,6 +166,8 @@ def test_settings_differ_where_networks_or_their_reading_do(study: Networks, cel
     assert len(set(names)) == len(names)
     moved = cell.model_copy(update={"source": "/elsewhere/cifar100"})
     assert settings_of(moved, "exact") == settings_of(cell, "exact")
+    coarse = cell.model_copy(update={"source": f"{cell.source}?label=coarse_label"})
+    assert settings_of(coarse, "exact") != settings_of(cell, "exact")
     longer = cell.model_copy(update={"training": {**cell.training, "epochs": 21}})
     assert settings_of(longer, "exact") != settings_of(cell, "exact")
 

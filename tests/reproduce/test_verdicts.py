@@ -1,6 +1,7 @@
 """Verdicts follow from the statistic's seeds alone: the mean decides, its interval says how surely."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -99,30 +100,53 @@ def test_two_seeds_that_agree_have_no_interval() -> None:
 
 
 def test_a_pooled_spread_covers_what_it_says() -> None:
-    """Ten kinds of two seeds each: the interval of a difference of two kinds holds 0 in 95 % of draws."""
-    draws = np.random.default_rng(0).normal(50, 4, (4000, 10, 2))
-    inside = 0
-    for kinds in draws:
-        spread = pooled(kinds.tolist())
-        assert spread is not None
-        assert spread.degrees == 10
-        found = by_spread(kinds[1] - kinds[0], spread, terms=2)
-        inside += found.low <= 0 <= found.high
-    assert inside / len(draws) == pytest.approx(0.95, abs=0.01)
+    """Ten kinds of two seeds: the interval of a difference holds 0 in 95 % of draws."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(50, 4, (4000, 10, 2))
+    together = rng.normal(0, 10, (4000, 1, 2))  # what a seed does to all kinds alike
+    for values, is_paired in ((draws, False), (draws, True), (draws + together, True)):
+        inside = 0
+        for kinds in values:
+            spread = pooled([by_seed(kind) for kind in kinds.tolist()], is_paired=is_paired)
+            assert spread is not None
+            assert spread.degrees == (9 if is_paired else 10)
+            found = by_spread(kinds[1] - kinds[0], spread, terms=2)
+            inside += found.low <= 0 <= found.high
+        assert inside / len(values) == pytest.approx(0.95, abs=0.01)
+
+
+def by_seed(values: Sequence[float]) -> dict[int, float]:
+    return dict(enumerate(values))
 
 
 def test_kinds_of_one_kind_are_as_students_interval() -> None:
     values = [3.0, 5.0, 4.5]
-    spread = pooled([values, [1.0]])
+    spread = pooled([by_seed(values), {0: 1.0}])
     assert spread is not None
     told, plain = by_spread(values, spread, terms=1), over_seeds(values)
     assert (told.value, told.low, told.high) == pytest.approx((plain.value, plain.low, plain.high))
 
 
 def test_without_replicates_there_is_no_spread() -> None:
-    assert pooled([[1.0], [2.0]]) is None
+    assert pooled([{0: 1.0}, {0: 2.0}]) is None
     assert pooled([]) is None
-    same = pooled([[4.0, 4.0]])
+    assert pooled([], is_paired=True) is None
+    assert pooled([{0: 1.0, 1: 3.0}], is_paired=True) is None  # nothing else to tell the seed's part from
+    assert pooled([{0: 1.0, 1: float("nan")}]) is None
+    same = pooled([{0: 4.0, 1: 4.0}])
     assert same is not None
     assert by_spread([4.0, 5.0], same, terms=1) == Estimate(4.5)
     assert by_spread([None, float("nan")], same, terms=1) == Estimate(None)
+
+
+def test_bounds_that_are_not_finite_are_none() -> None:
+    assert Estimate(2.0, float("nan"), float("inf")) == Estimate(2.0)
+
+
+def test_what_is_not_finite_is_left_out_and_kinds_that_lack_a_seed_are_not_paired() -> None:
+    kinds = [{0: 1.0, 1: 3.0}, {0: 5.0, 1: float("nan")}, {0: 2.0, 1: 6.0}]
+    plain, paired = pooled(kinds), pooled(kinds, is_paired=True)
+    assert plain is not None
+    assert (plain.degrees, plain.deviation) == (2, pytest.approx(math.sqrt((2 + 8) / 2)))
+    assert paired is not None
+    assert (paired.degrees, paired.deviation) == (1, pytest.approx(1.0))  # seeds differ by 2 and by 4

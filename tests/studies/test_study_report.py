@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_studies import DIGITS
 
-from tunnelscope.report.study import of_first_probes, probe_note, warning_rows
+from tunnelscope.report.study import probe_note, warning_rows, with_first_probes
 from tunnelscope.report.words import UNKNOWN
 from tunnelscope.studies.driver import run_study
 from tunnelscope.studies.state import State, deserted
@@ -42,7 +42,7 @@ def test_a_warning_stands_once_with_how_many_networks_it_is_of() -> None:
 def test_networks_without_their_first_probe_are_not_shown_with_another() -> None:
     told = {"networks": [entry("a", []), entry("b", [], done=1)]}
     frame = pd.DataFrame({"run": ["a", "b", "c"], "value": [1.0, 2.0, 3.0]})
-    assert of_first_probes(told, frame)["run"].tolist() == ["a", "c"]
+    assert with_first_probes(told, frame)["run"].tolist() == ["a", "c"]
     assert "(ridge)" in probe_note(told)
     assert probe_note({"networks": [entry("a", [], ("exact",), 1)]}) == ""
 
@@ -83,6 +83,8 @@ def test_a_study_that_nobody_is_at_says_so(tmp_path: Path, tunnelscope) -> None:
     state.lease(f"{states.machine()} 999999999 12.00")
     assert [one.unit.key for one in deserted(state.statuses())] == ["b"]
     assert "the workers of 1 are gone" in tunnelscope("study", "status", tmp_path).err
+    state.finish(Unit("a", "train", "net"), 1.0)
+    assert "nobody is at it any more" in tunnelscope("study", "status", tmp_path).err
 
 
 def test_the_time_left_follows_from_what_is_done_in_this_run(

@@ -230,9 +230,9 @@ def networks_table(folder: Path, told: dict[str, Any]) -> str:
     """A line a network: accuracy, the tunnel's start, r by OOD set."""
     import pandas as pd
 
-    from tunnelscope.report.study import network_rows, of_first_probes
+    from tunnelscope.report.study import network_rows, with_first_probes
 
-    rows = network_rows(told, of_first_probes(told, pd.read_parquet(folder / "results.parquet")))
+    rows = network_rows(told, with_first_probes(told, pd.read_parquet(folder / "results.parquet")))
     heads = [name for name in rows[0] if name != "link"]
     return columns(heads, [[row[name] for name in heads] for row in rows], right=range(2, len(heads)))
 

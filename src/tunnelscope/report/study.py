@@ -33,7 +33,7 @@ def write_study(told: dict[str, Any], frame: pd.DataFrame, variables: pd.DataFra
         variables: one row a network.
         path: the file to write; reports of scans are linked from where it lies.
     """
-    frame = of_first_probes(told, frame)
+    frame = with_first_probes(told, frame)
     rows = network_rows(told, frame)
     columns = list(rows[0]) if rows else []
     shown = [name for name in columns if name != "link"]
@@ -191,7 +191,7 @@ def first_probe(entry: dict[str, Any]) -> str:
     return next((title.removeprefix(SCAN) for title in entry["states"] if title.startswith(SCAN)), "")
 
 
-def of_first_probes(told: dict[str, Any], frame: Any) -> Any:
+def with_first_probes(told: dict[str, Any], frame: Any) -> Any:
     """The table without networks whose first probe is not there: another's would stand in its place."""
     lacking = [
         entry["network"] for entry in told["networks"] if first_probe(entry) not in ("", *entry["scans"])

@@ -80,10 +80,9 @@ class Found:
             note = note or "the statistic is not defined here"
         elif usable < len(values):
             note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
-        if spread is not None:
-            note = "; ".join(filter(None, [note, spread_note(spread)]))
-        seeds = self.seeds[: len(values)]
-        self.estimated(words, mean_of(values, spread, terms), test, reading, published, note, seeds=seeds)
+        estimate, seeds = mean_of(values, spread, terms), self.seeds[: len(values)]
+        note = with_spread(note, estimate, spread)
+        self.estimated(words, estimate, test, reading, published, note, seeds=seeds)
 
     def estimated(
         self,
@@ -113,8 +112,9 @@ class Found:
         spread: Spread | None = None,
     ) -> None:
         """Put down a number whose published value is not known to us, so that nothing is judged."""
-        note = note or "the published value is not known to us"
-        self._add(words, self.seeds[: len(values)], mean_of(values, spread, 1), reading, UNKNOWN, note)
+        estimate = mean_of(values, spread, 1)
+        note = with_spread(note or "the published value is not known to us", estimate, spread)
+        self._add(words, self.seeds[: len(values)], estimate, reading, UNKNOWN, note)
 
     def interval(self, words: str, estimate: Estimate, reading: str, note: str) -> None:
         """Put down a number with its interval, with nothing to judge it by."""
@@ -148,9 +148,12 @@ def mean_of(values: Sequence[float | None], spread: Spread | None, terms: float)
     return over_seeds(values) if spread is None else by_spread(values, spread, terms)
 
 
-def spread_note(spread: Spread) -> str:
-    """Where an interval comes from."""
-    return f"interval from the spread between seeds, pooled ({spread.degrees} degrees of freedom)"
+def with_spread(note: str, estimate: Estimate, spread: Spread | None) -> str:
+    """A note that also says where an interval comes from, where that is a pooled spread."""
+    if spread is None or estimate.low is None:
+        return note
+    told = f"interval from the spread between seeds, pooled ({spread.degrees} degrees of freedom)"
+    return "; ".join(filter(None, [note, told]))
 
 
 def line_rows(panel: str, name: str, x: NDArray[Any], values: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:

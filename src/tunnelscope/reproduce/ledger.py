@@ -31,7 +31,7 @@ class Row:
         published: the paper's value, what is told of it ("second-hand") or a replication's ("repl."), or
             "unknown".
         ours: the statistic, a mean over seeds.
-        low, high: its 95 % interval over seeds; None of one seed.
+        low, high: its 95 % interval over seeds, from these or from a pooled spread; None without either.
         test: what the statistic has to be for the claim to hold.
         reading: how it was measured.
         scale: smoke, small, paper or paper-20k; empty while it waits.

@@ -1,7 +1,7 @@
 """Whether a claim holds: a statistic of each seed, its interval over seeds, and the test it has to pass."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +71,10 @@ class Estimate:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if self.value is not None and not math.isfinite(self.value):
-            for name in ("value", "low", "high"):
+        told = [one for one in (self.value, self.low, self.high) if one is not None]
+        if not all(map(math.isfinite, told)):
+            is_known = self.value is not None and math.isfinite(self.value)
+            for name in ("low", "high") if is_known else ("value", "low", "high"):
                 object.__setattr__(self, name, None)
 
 
@@ -106,13 +108,25 @@ class Spread:
     degrees: int
 
 
-def pooled(kinds: Iterable[Sequence[float]]) -> Spread | None:
-    """Pool the spread between seeds over kinds of networks; None where no kind has two.
+def pooled(kinds: Iterable[Mapping[int, float]], *, is_paired: bool = False) -> Spread | None:
+    """Pool the spread between seeds over kinds of networks; None where too few are known.
 
     Args:
-        kinds: of each kind its networks' statistics, which differ in the seed alone.
+        kinds: of each kind seed → statistic; what is not finite is left out.
+        is_paired: for differences that are taken by seed: what a seed does to all kinds alike (all start from
+            its weights) is no part of the spread, as it cancels. Kinds that lack a seed are left out.
     """
-    several = [np.asarray(values, float) for values in kinds if len(values) > 1]
+    finite = [{seed: one for seed, one in kind.items() if math.isfinite(one)} for kind in kinds]
+    if is_paired:
+        seeds = sorted(set().union(*finite)) if finite else []
+        whole = [[kind[seed] for seed in seeds] for kind in finite if len(kind) == len(seeds)]
+        if len(whole) < 2 or len(seeds) < 2:
+            return None
+        table = np.array(whole, dtype=float)
+        degrees = (len(whole) - 1) * (len(seeds) - 1)
+        rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+        return Spread(math.sqrt(float((rest**2).sum()) / degrees), degrees)
+    several = [np.array(list(kind.values())) for kind in finite if len(kind) > 1]
     degrees = sum(len(values) - 1 for values in several)
     if not degrees:
         return None

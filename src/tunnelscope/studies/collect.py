@@ -11,7 +11,7 @@ from tunnelscope.errors import RequestError
 from tunnelscope.files import write_json, write_whole
 from tunnelscope.models.spec import parse_model
 from tunnelscope.models.zoo import ZOO
-from tunnelscope.results import COLUMNS, Scan, load
+from tunnelscope.results import COLUMNS, RESAMPLED, Scan, load
 from tunnelscope.studies.networks import FACTORS, Cell
 from tunnelscope.studies.sizes import recipe_of
 from tunnelscope.studies.state import AFTER_ANOTHER, DONE, FAILED, State, Status
@@ -20,7 +20,6 @@ from tunnelscope.studies.units import WEIGHTS, Unit, training_of, units_of_cell
 if TYPE_CHECKING:
     import pandas as pd
 
-RESAMPLED = "bootstrap"  # how the protocol of what follows from a network's probes begins
 UNTOLD = ("seed", "classes", "per_class")  # replicates; what is counted on the data that was trained on
 # A row of the long table is one value of these.
 WHAT = ("run", "weights", "layer", "layer_b", "dataset", "split", "quantity", "seed", "protocol")

@@ -236,6 +236,8 @@ def derived_of(given: Observations) -> list[str]:
 
 def _observations(table: Any, variables: str | Path | None, probe: str | None) -> Observations:
     if probe is not None:
+        if variables is not None:
+            raise RequestError("a probe is chosen of a study's folder, which tells its variables itself")
         if isinstance(table, (str, Path)) and Path(table).is_dir():
             return of_results(Path(table), probe)
         raise RequestError("a probe is chosen only of a folder with results.parquet, such as a study's")

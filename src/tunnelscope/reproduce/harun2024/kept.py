@@ -1,7 +1,7 @@
 """The table of the study's networks: what the items read of each scan, kept beside the ledger.
 
 A training and its scans take minutes, what an item reads of them is a few hundred numbers: with the table the
-items are judged anew in seconds, on any machine, and a study that was cut short loses none of its networks.
+items are judged anew in seconds, and networks of a study that was cut short are not lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ FACTS = ("network", "probe", "settings", "hardware", "own", "parameters", "image
 COLUMNS = (*FACTS, "dataset", "classes", "quantity", "values")
 KEY_LENGTH = 16
 Array = NDArray[np.floating]
+Key = tuple[str, str, str]  # network, probe, settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,11 @@ class Record:
     values: Mapping[tuple[str, str], Array]
 
     @property
+    def key(self) -> Key:
+        """Network, probe and settings."""
+        return self.network, self.probe, self.settings
+
+    @property
     def id(self) -> str:
         """The set that the network was trained on."""
         return next(iter(self.classes))
@@ -69,12 +75,19 @@ class Record:
         return list(self.classes)[1:]
 
 
-Records = dict[tuple[str, str], Record]
+Records = dict[Key, Record]
+
+
+def key_of_record(cell: Cell, probe: str) -> Key:
+    """What a network's record is found by: of other settings it is another network's."""
+    return cell.name, probe, settings_of(cell, probe)
 
 
 def settings_of(cell: Cell, probe: str) -> str:
     """What a network's training and scan are asked for, in short; where the data lie is not in it."""
-    asked = [cell.model, cell.levels, cell.id, list(cell.ood), cell.training, cell.scan_settings(probe)]
+    queries = [source.partition("?")[2] for source in (cell.source, *cell.ood.values())]
+    asked = [cell.model, cell.levels, cell.id, list(cell.ood), queries]
+    asked += [cell.training, cell.scan_settings(probe)]
     return key_of(*map(repr, asked))[:KEY_LENGTH]
 
 
@@ -131,7 +144,7 @@ def read_records(path: Path) -> Records:
     try:
         frame: Any = pd.read_parquet(path)
         grouped: Any = frame.groupby(["network", "probe"], sort=False)
-        return {name: _record(rows) for name, rows in grouped}
+        return {record.key: record for record in (_record(rows) for _, rows in grouped)}
     except Exception as error:  # of a damaged file pyarrow may say anything
         raise RequestError(
             f"{path}, the table of the study's networks, cannot be read ({error}); remove it, and the items "
@@ -159,8 +172,9 @@ def put_records(records: Sequence[Record], path: Path) -> None:
     """Put networks into a table in the place of what stood there of them; several processes may do so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        found = read_records(path)
-        found |= {(record.network, record.probe): record for record in records}
+        new = {(record.network, record.probe) for record in records}
+        found = {key: record for key, record in read_records(path).items() if key[:2] not in new}
+        found |= {record.key: record for record in records}
         rows = [row for name in sorted(found) for row in _rows(found[name])]
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         write_whole(path, lambda partial: frame.to_parquet(partial, index=False, compression="zstd"))

@@ -14,10 +14,11 @@ from tunnelscope.errors import MachineError, RequestError
 from tunnelscope.reproduce.harun2024.kept import (
     Record,
     Records,
+    key_of_record,
     known_records,
     put_records,
+    read_records,
     record_of,
-    settings_of,
     table_path,
 )
 from tunnelscope.reproduce.lab import Lab
@@ -37,8 +38,8 @@ Array = NDArray[np.floating]
 Levels = Mapping[str, Any]
 
 CHANGED = {
-    "small": "CNNs an eighth as wide and ViTs a quarter, 20 epochs on 5,000 images in batches of 128 (800 "
-    "steps on fewer images) with and without augmentation, CIFAR-100 and photos for ImageNet-100 (on "
+    "small": "CNNs an eighth as wide and ViTs a quarter, 20 epochs on 5,000 images in batches of 128 (as "
+    "many steps on fewer images) with and without augmentation, CIFAR-100 and photos for ImageNet-100 (on "
     "CIFAR-100 scaled up, 64² adds pixels and no detail), 64² the highest resolution, five OOD sets "
     "instead of eight, weights of the best epoch on a tenth of the training images, probes on 2,000 "
     "images a split at most, ViTs' blocks read without the final norm",
@@ -86,7 +87,7 @@ AS_CODE = Reading(
     "r over the test maximum",
     "harun2024-code",
     "best_test_accuracy",
-)  # of CNNs
+)  # of the VGGm at 32²
 OF_VIT = {
     "harun2024": "harun2024-vit"
 }  # its probes of ViTs are others; the final norm of its code is left out
@@ -230,26 +231,27 @@ class Networks:
         if self.scale != "small" or self.retrain:
             return {}
         found = known_records()
-        if count := len({network for network, _ in found}):
+        if count := len({record.network for record in found.values()}):
             self.lab.announce(f"{count} networks of {STUDY} are known; --retrain trains them here")
         return found
 
     def made(self, cells: Sequence[Cell]) -> None:
         """Train and scan these networks, those that are not known, and put them into the table."""
         left = [cell for cell in cells if not self._is_known(cell)]
-        if missing := [cell for cell in left if not self._is_done(cell)]:
-            self._run(missing)
-        new = [self._taken(cell, probe) for cell in left for probe in cell.scan.probes]
-        if new and self.scale == "small":
-            put_records(new, table_path())
-        self.records.update({(record.network, record.probe): record for record in new})
+        if left and self.scale == "small":
+            read_records(table_path())  # a damaged one is said before hours of work
+        try:
+            if missing := [cell for cell in left if not self._is_done(cell)]:
+                self._run(missing)
+        finally:  # what is done is kept, whatever became of the others
+            done = [cell for cell in left if self._is_done(cell)]
+            new = [self._taken(cell, probe) for cell in done for probe in cell.scan.probes]
+            if new and self.scale == "small":
+                put_records(new, table_path())
+            self.records.update({record.key: record for record in new})
 
     def _is_known(self, cell: Cell) -> bool:
-        found = {probe: self.records.get((cell.name, probe)) for probe in cell.scan.probes}
-        return all(
-            record is not None and record.settings == settings_of(cell, probe)
-            for probe, record in found.items()
-        )
+        return all(key_of_record(cell, probe) in self.records for probe in cell.scan.probes)
 
     def _is_done(self, cell: Cell) -> bool:
         return all(unit.is_done(self.folder) for unit in units_of_cell(cell))
@@ -286,22 +288,31 @@ class Networks:
 
     def of(self, cells: Sequence[Cell], reading: Reading) -> list[Curves]:
         """Networks that are known, under a reading."""
-        found = [(cell, self.records[cell.name, probe_of(cell, reading)]) for cell in cells]
+        found = [(cell, self.records[key_of_record(cell, probe_of(cell, reading))]) for cell in cells]
         self.read.update(record.hardware for _, record in found)
         return [curves_of(cell, record, reading) for cell, record in found]
 
     def spread(
-        self, reading: Reading, statistic: Callable[[Curves], float], models: Collection[str]
+        self,
+        reading: Reading,
+        statistic: Callable[[Curves], float],
+        models: Collection[str],
+        *,
+        is_paired: bool = False,
     ) -> Spread | None:
-        """How far a statistic lies apart between seeds, over known networks of models that have learnt."""
-        kinds: dict[str, list[float]] = {}
+        """How far a statistic lies apart between seeds, over known networks of models that have learnt.
+
+        Args:
+            is_paired: as of `pooled`.
+        """
+        kinds: dict[str, dict[int, float]] = {}
         for cell in self.cells:
             probe = probe_of(cell, reading)
             if probe in cell.scan.probes and level_of(cell, "model") in models and self._is_known(cell):
-                curves = curves_of(cell, self.records[cell.name, probe], reading)
+                curves = curves_of(cell, self.records[key_of_record(cell, probe)], reading)
                 if curves.has_learnt:
-                    kinds.setdefault(kind_of(cell), []).append(statistic(curves))
-        return pooled(kinds.values())
+                    kinds.setdefault(kind_of(cell), {})[cell.seed] = statistic(curves)
+        return pooled(kinds.values(), is_paired=is_paired)
 
     def _source(self, told: str) -> str:
         name, _, query = told.removeprefix("data/").partition("?")
