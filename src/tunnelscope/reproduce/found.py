@@ -80,7 +80,7 @@ class Found:
             note = note or "the statistic is not defined here"
         elif usable < len(values):
             note = "; ".join(filter(None, [note, f"defined for {usable} of {len(values)} seeds"]))
-        estimate, seeds = mean_of(values, spread, terms), self.seeds[: len(values)]
+        estimate, seeds = estimate_of(values, spread, terms), self.seeds[: len(values)]
         note = with_spread(note, estimate, spread)
         self.estimated(words, estimate, test, reading, published, note, seeds=seeds)
 
@@ -112,7 +112,7 @@ class Found:
         spread: Spread | None = None,
     ) -> None:
         """Put down a number whose published value is not known to us, so that nothing is judged."""
-        estimate = mean_of(values, spread, 1)
+        estimate = estimate_of(values, spread, 1)
         note = with_spread(note or "the published value is not known to us", estimate, spread)
         self._add(words, self.seeds[: len(values)], estimate, reading, UNKNOWN, note)
 
@@ -143,7 +143,7 @@ class Found:
         )
 
 
-def mean_of(values: Sequence[float | None], spread: Spread | None, terms: float) -> Estimate:
+def estimate_of(values: Sequence[float | None], spread: Spread | None, terms: float) -> Estimate:
     """The mean over seeds, its interval from the pooled spread where there is one, else from these alone."""
     return over_seeds(values) if spread is None else by_spread(values, spread, terms)
 
