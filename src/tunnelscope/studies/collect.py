@@ -57,7 +57,7 @@ def collect(folder: str | Path) -> dict[str, Any]:
                     unit.unmark(folder)
                     damaged.append(f"{cell.name}: {error}")
             elif unit.kind == "scan" and unit.key in by_key and by_key[unit.key].state == DONE:
-                lost = ", ".join(unit.lost(folder)) or "what it is made of is not known"
+                lost = ", ".join(unit.lost(folder) or ["what it is made of is not known"])
                 damaged.append(f"{cell.name}: {unit.folder(folder)} is not as it was made ({lost})")
         entries.append(entry)
     frame = gathered(tables)

@@ -58,26 +58,20 @@ class Unit:
 
     def is_done(self, study: Path) -> bool:
         """Whether its result is there, every file as long as it was made."""
-        try:
-            return not self._lost(study)
-        except (OSError, ValueError):
-            return False
+        return self.lost(study) == []
 
-    def lost(self, study: Path) -> list[str]:
-        """Files of a result that are missing or of another size; none where nothing tells what it is of."""
-        try:
-            return self._lost(study)
-        except (OSError, ValueError):
-            return []
-
-    def _lost(self, study: Path) -> list[str]:
+    def lost(self, study: Path) -> list[str] | None:
+        """Files of a result that are missing or of another size; None where nothing tells what it is of."""
         folder = self.folder(study)
-        files = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return [
-            name
-            for name, size in files.items()
-            if not (folder / name).is_file() or (folder / name).stat().st_size != size
-        ]
+        try:
+            files = json.loads((folder / MARK).read_text(encoding="utf-8"))
+            return [
+                name
+                for name, size in files.items()
+                if not (folder / name).is_file() or (folder / name).stat().st_size != size
+            ]
+        except (OSError, ValueError):
+            return None
 
     def unmark(self, study: Path) -> None:
         """Let a result that turned out to be damaged be made again."""

@@ -88,7 +88,7 @@ def retained(found: Found, networks: Networks, named: Mapping[str, Levels]) -> N
             found.cell(f"{name}: r, %", values, reading.words, "mean over OOD sets", spread)
 
 
-def stated(
+def judged(
     found: Found,
     networks: Networks,
     words: str,
@@ -98,29 +98,22 @@ def stated(
     reading: Reading,
     published: str = UNKNOWN,
     told: str = "",
+    less: Levels | None = None,
 ) -> None:
-    """Judge a statistic of one kind of network under a reading, which `told` may say in other words."""
-    values = of_learnt(networks.curves(reading, **levels), statistic)
-    spread = networks.spread(reading, statistic, {levels["model"]})
-    found.claim(words, values, test, told or reading.words, published, spread=spread)
+    """Judge a statistic of networks under a reading.
 
-
-def contrasted(
-    found: Found,
-    networks: Networks,
-    words: str,
-    one: Levels,
-    other: Levels,
-    statistic: Statistic,
-    test: Test,
-    reading: Reading,
-    published: str = UNKNOWN,
-    told: str = "",
-) -> None:
-    """Judge a statistic of networks less that of others under a reading."""
-    values = differing(networks, reading, one, other, statistic)
-    spread = networks.spread(reading, statistic, {one["model"], other["model"]}, is_paired=True)
-    found.claim(words, values, test, told or reading.words, published, spread=spread, terms=2)
+    Args:
+        told: the reading in other words.
+        less: levels of other networks, whose statistic is taken off seed by seed.
+    """
+    if less is None:
+        values = of_learnt(networks.curves(reading, **levels), statistic)
+        models, terms = {levels["model"]}, 1
+    else:
+        values = differing(networks, reading, less, levels, statistic)
+        models, terms = {levels["model"], less["model"]}, 2
+    spread = networks.spread(reading, statistic, models, is_paired=less is not None)
+    found.claim(words, values, test, told or reading.words, published, spread=spread, terms=terms)
 
 
 def compared(
@@ -135,9 +128,8 @@ def compared(
 ) -> None:
     """Judge whether r is larger at a level than at another, by reading."""
     for reading in networks.readings:
-        contrasted(
-            found, networks, words, {**shared, **one}, {**shared, **other}, r, test, reading, published
-        )
+        less, levels = {**shared, **one}, {**shared, **other}
+        judged(found, networks, words, levels, r, test, reading, published, less=less)
 
 
 def by_resolution(
@@ -184,7 +176,7 @@ def fig1(networks: Networks) -> Found:
         if reading.kept:
             continue  # no r in it
         apart = lambda one: one.start - one.peak  # noqa: E731
-        stated(found, networks, words, {**shared, **LOW}, apart, above(0), reading, "14 and 9")
+        judged(found, networks, words, {**shared, **LOW}, apart, above(0), reading, "14 and 9")
     retained(found, networks, named)
     found.figures["fig1"] = curves_figure(networks, named)
     return found
@@ -205,8 +197,8 @@ def fig3(networks: Networks) -> Found:
         words = f"H4 {name}: last layer before the tunnel with augmentation less without"
         for reading in networks.readings:
             if not reading.kept:
-                both_levels = ({**one, **PLAIN}, {**one, **AUGMENTED})
-                contrasted(found, networks, words, *both_levels, peak, above(0), reading, layers)
+                less, levels = {**one, **PLAIN}, {**one, **AUGMENTED}
+                judged(found, networks, words, levels, peak, above(0), reading, layers, less=less)
         words = f"H4 {name}: r with augmentation less without, points"
         compared(found, networks, words, PLAIN, AUGMENTED, one, percent)
     retained(found, networks, named)
@@ -223,9 +215,9 @@ def fig4(networks: Networks) -> Found:
     words = f"H21 variance within over between classes, last layer over layer {BEFORE_LAST}"
     told = "the ratio of traces on training rows, our measure; photos at 32² and 64²"
     low, high = {**shared, **LOW}, {**shared, **HIGH}
-    stated(found, networks, f"{words}, at 32²", low, compression, below(1), reading, told=told)
+    judged(found, networks, f"{words}, at 32²", low, compression, below(1), reading, told=told)
     words = f"{words}, at 64² less at 32²"
-    contrasted(found, networks, words, low, high, compression, above(0), reading, told=told)
+    judged(found, networks, words, high, compression, above(0), reading, told=told, less=low)
     words = "H5 VGGm-11 on photos: r at 64² less at 32², points"
     compared(found, networks, words, LOW, HIGH, shared, "78.63 at 32², 85.70 at 224²")
     found.not_comparable("t-SNE of the layers", T_SNE)
@@ -263,7 +255,7 @@ def fig5(networks: Networks) -> Found:
         compared(found, networks, words, VGGM11, DAGGER, shared, f"{plain} to {published}")
         for reading in networks.readings:
             words = f"H6 r of VGGm†-11 {told} augmentation, %: its tunnel is weak at most"
-            stated(found, networks, words, {**shared, **DAGGER}, r, at_least(WEAK), reading, published)
+            judged(found, networks, words, {**shared, **DAGGER}, r, at_least(WEAK), reading, published)
     retained(found, networks, named)
     found.figures["fig5"] = curves_figure(networks, named)
     return found
@@ -343,7 +335,9 @@ def by_set(found: Found, networks: Networks, model: Levels, augmentation: Levels
     ten, hundred = {**shared, "id": "cifar10"}, {**shared, "id": "cifar100"}
     for reading in networks.readings:
         told = f"{reading.words}; OOD sets that both are read on"
-        contrasted(found, networks, words, ten, hundred, retained_on_both, above(0), reading, published, told)
+        judged(
+            found, networks, words, hundred, retained_on_both, above(0), reading, published, told, less=ten
+        )
 
 
 def fig15(networks: Networks) -> Found:
@@ -357,7 +351,7 @@ def fig15(networks: Networks) -> Found:
         for named in (BY_CLASSES, BY_IMAGES):
             (first, low), *_, (last, high) = named.items()
             words = f"H15 mean OOD accuracy, {last}, less {first}, points"
-            contrasted(found, networks, words, low, high, last_accuracy, above(0), reading, told=told)
+            judged(found, networks, words, high, last_accuracy, above(0), reading, told=told, less=low)
             for name, levels in named.items():
                 curves = networks.curves(reading, **levels)
                 values = of_learnt(curves, last_accuracy)
@@ -393,7 +387,7 @@ def fig16(networks: Networks) -> Found:
     for (title, levels), published in zip(named.items(), PRINTED_R.values(), strict=True):
         for reading in networks.readings:
             words = f"H18 {title}: r, %"
-            stated(found, networks, words, levels, r, below(NEGLIGIBLE), reading, published)
+            judged(found, networks, words, levels, r, below(NEGLIGIBLE), reading, published)
     for model, published in ((VGGM11, "33.1, 67.4"), (VGGM17, "25.5, 45.4")):
         by_set(found, networks, model, PLAIN, published)
     found.figures["fig16"] = curves_figure(networks, named)
@@ -408,9 +402,9 @@ def fig25(networks: Networks) -> Found:
     told = f"{reading.words.partition(';')[0]}; rank at 1e-3 on ID test rows"
     words = "H20 VGGm-17: last layer's rank over the largest of any layer, at 32²"
     low, high = {**shared, **LOW}, {**shared, **HIGH}
-    stated(found, networks, words, low, rank_left, below(0.5), reading, told=told)
+    judged(found, networks, words, low, rank_left, below(0.5), reading, told=told)
     words = "H20 VGGm-17: last layer's rank over the largest of any layer, at 64² less at 32²"
-    contrasted(found, networks, words, low, high, rank_left, above(0), reading, told=told)
+    judged(found, networks, words, high, rank_left, above(0), reading, told=told, less=low)
     rows = []
     for size in (LOW, HIGH):
         curves = networks.curves(reading, **shared, **size)
