@@ -51,6 +51,33 @@ def test_convs_are_those_of_the_main_path(timm, name, convolutions):
     assert {point.kind for point in found} == {"conv"}
 
 
+def test_conv_inputs_are_what_the_convolutions_are_given():
+    network = zoo("resnet18?stem=imagenet&width=0.125").eval()
+    read = points(network, "conv-inputs")
+    convs = [point.name for point in points(network, "convs")]
+    given, returned = {}, {}
+
+    def keep(name):
+        def hook(_, inputs, output):
+            given[name], returned[name] = inputs[0].clone(), output.clone()
+
+        return hook
+
+    for name in (*convs, *(point.name for point in read)):
+        network.get_submodule(name).register_forward_hook(keep(name))
+    with torch.no_grad():
+        network(torch.randn(3, 3, 32, 32))
+    assert len(read) == 16  # 17 but for the image, which is what the first is given
+    assert all(
+        torch.equal(returned[point.name], given[conv]) for point, conv in zip(read, convs[1:], strict=True)
+    )
+
+
+def test_conv_inputs_that_a_function_gives_are_said():
+    with pytest.raises(RequestError, match=r"blocks\.0\.attn\.proj is given comes from no module but"):
+        points(zoo("vit_t?width=0.25"), "conv-inputs")
+
+
 def test_second_convolutions_are_named_by_a_regular_expression(timm):
     found = points(timm.create_model("resnet34"), "conv2$")
     assert len(found) == 16

@@ -14,6 +14,7 @@ from tunnelscope.inside import module_ends
 from tunnelscope.trace import Call, Trace
 
 ADDED_TOKENS = re.compile(r"(cls|class|dist|distillation|reg|register)_?tokens?_?\d*")
+CONV_INPUTS = "conv-inputs"
 HINT = "`tunnelscope layers MODEL --layers all` lists every one."
 
 
@@ -49,9 +50,9 @@ def points_of(trace: Trace, layers: str | Sequence[str] = "blocks") -> list[Read
     Args:
         trace: of one forward pass.
         layers: `blocks` (what a person would call its layers), `modules` (the places inside the
-            blocks too), `convs` (convolutions of the main path and hidden linear layers), `all` (every
-            module that returns a tensor), one layer's name, a regular expression searched in the names,
-            or a list of names.
+            blocks too), `convs` (convolutions of the main path and hidden linear layers), `conv-inputs`
+            (what those are given), `all` (every module that returns a tensor), one layer's name, a regular
+            expression searched in the names, or a list of names.
 
     Raises:
         RequestError: nothing matches (the nearest names are given).
@@ -134,6 +135,7 @@ def _select(trace: Trace, layers: str | Sequence[str]) -> list[ReadPoint]:
         "blocks": _blocks,
         "modules": _modules,
         "convs": _convolutions,
+        CONV_INPUTS: _conv_inputs,
     }
     if layers in choices:
         points = choices[layers](trace)
@@ -175,6 +177,25 @@ def _convolutions(trace: Trace) -> list[ReadPoint]:
     """Convolutions of the main path and hidden linear layers, read at their own output."""
     calls = [call for call in trace.weighted_calls if call in trace.readable and not is_shortcut(trace, call)]
     return _distinct(_point(call, "conv" if call.is_convolution else "linear") for call in calls)
+
+
+def _conv_inputs(trace: Trace) -> list[ReadPoint]:
+    """What the layers of `convs` are given, read at the first module that gives it; an image is no layer.
+
+    The released code of Harun et al. (2024) reads its ResNets there, so that nothing is read of the last
+    block's output.
+    """
+    given = {call.output_value: call for call in reversed(trace.readable)}
+    calls = {(call.module, call.number): call for call in trace.calls}
+    points = []
+    for point in _convolutions(trace):
+        value = calls[point.module, point.call].input_value
+        if value == trace.input_value:
+            continue
+        if value not in given:
+            raise RequestError(f"what {point.name} is given comes from no module but a function. {HINT}")
+        points.append(_output_point(given[value]))
+    return _distinct(points)
 
 
 def _distinct(points: Iterable[ReadPoint]) -> list[ReadPoint]:

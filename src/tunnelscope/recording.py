@@ -507,7 +507,8 @@ def record(
         model: a name as on the command line, an `nn.Module`, or a loaded `Network`.
         images: a tensor of ready inputs (n, C, H, W) or (n, d), uint8 images (n, H, W[, C]), a list
             of PIL images or texts, a torch data set, or a data set's name (then `split` says which half).
-        layers: `blocks`, `modules`, `convs`, `all`, a name, a list of names, or a regular expression.
+        layers: `blocks`, `modules`, `convs`, `conv-inputs`, `all`, a name, a list of names, or a regular
+            expression.
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         precision: the numbers the network runs in: `f32`, `bf16`, or `auto` (bf16 where the device has it);
             f32 all the same where bf16 moves a layer's features by more than 5 % of their spread.

@@ -97,7 +97,7 @@ def scan(
         out: folder for `results.parquet`, `run.json`, `probes/` and `report.html`; None keeps the
             result in memory.
         weights: `pretrained`, `random` or a file.
-        layers: `blocks`, `convs`, `all`, names or a regular expression.
+        layers: `blocks`, `modules`, `convs`, `conv-inputs`, `all`, names or a regular expression.
         pool: `auto`, `2x2`, `avg`, `flatten`, and for tokens `cls`, `mean`, `cls+mean` or `last`.
         probe: `exact`, `ridge`, `knn`, `masarczyk2023`, `harun2024`, `harun2024-vit` or `harun2024-code`.
         tolerance: certified relative gap at which an exact probe is done.

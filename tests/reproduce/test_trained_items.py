@@ -252,6 +252,32 @@ def test_the_protocol_is_compared_on_the_same_networks(
     assert "10 networks" in apart[0].note or any("10 networks" in row.note for row in found.rows)
 
 
+def test_resnets_read_at_inputs_are_held_to_the_same_trainings(
+    networks: Networks, planted: Curves, monkeypatch
+) -> None:
+    cells = networks.at_inputs.cells
+    assert {cell.layers for cell in cells} == {"conv-inputs"}
+    assert len(cells) == 8  # two depths, with and without augmentation, two seeds
+    trainings = {cell.training_key for cell in networks.cells if "resnet" in cell.model}
+    assert {cell.training_key for cell in cells} == trainings
+
+    def all_curves(asked, reading):
+        level = 0.6 if asked.is_at_inputs else 0.4
+        return {
+            cell.name: replace(
+                planted, cell=cell, retained=dict.fromkeys(planted.ood, level + 0.1 * (cell.seed == 1))
+            )
+            for cell in asked.cells
+        }
+
+    monkeypatch.setattr(protocol, "all_curves", all_curves)
+    found = Found((0, 1))
+    protocol.at_inputs(found, networks)
+    (row,) = found.rows
+    assert row.ours == pytest.approx(20)
+    assert "8 networks" in row.note
+
+
 def test_own_effects_find_what_is_planted(networks: Networks, planted: Curves, monkeypatch) -> None:
     given = {one.cell.name: one for one in family(planted, networks)}
     monkeypatch.setattr(protocol, "all_curves", lambda networks, reading: given)

@@ -32,9 +32,10 @@ layers = click.option(
     "--layers",
     default="blocks",
     show_default=True,
-    metavar="blocks|modules|convs|all|REGEX",
+    metavar="blocks|modules|convs|conv-inputs|all|REGEX",
     help="Which layers: blocks as a person would count them, also the places inside the blocks "
-    "(modules), convolutions of the main path, every module, one layer's name, or a regular expression.",
+    "(modules), convolutions of the main path (convs) or what they are given (conv-inputs), every module, "
+    "one layer's name, or a regular expression.",
 )
 pool = click.option(
     "--pool",

@@ -38,6 +38,11 @@ class Item:
         """The name without the paper."""
         return self.name.partition("/")[2]
 
+    @property
+    def is_of_study(self) -> bool:
+        """Whether it reads the networks of the 2024 paper's study and nothing else."""
+        return self.function.partition(":")[0] in ("questions", "protocol")
+
 
 def _masarczyk(short: str, title: str, function: str, alias: str | None = None) -> Item:
     return Item(f"masarczyk2023/{short}", title, function, alias)

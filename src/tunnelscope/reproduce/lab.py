@@ -94,7 +94,11 @@ class Lab:
                 f"{path} is not there; put {name} into {self.data} as parquet or class folders{known}, "
                 "or name the folder that holds it with --data DIR or $TUNNELSCOPE_DATA"
             )
-        return f"{path}?{query}" if query else str(path)
+        return self.named(name, query)
+
+    def named(self, name: str, query: str = "") -> str:
+        """The same, whether it is there or not."""
+        return f"{self.data / name}?{query}" if query else str(self.data / name)
 
     def rows_of(self, name: str) -> int:
         """How many training images a data set of the folder has."""

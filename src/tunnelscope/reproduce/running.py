@@ -66,8 +66,8 @@ def reproduce(
     table = results or results_path()
     read_rows(table)  # one of another version is said before hours of work
     lab = Lab(Path(data), default_folder() / "reproduce", progress or (lambda stage, done, total: None), say)
-    check_data(items, lab)
     networks = Networks(lab, sizes.name, retrain)
+    check_data(items, networks)
     subjects = {
         "masarczyk2023": Experiment(lab, sizes),
         "harun2024": networks,
@@ -88,10 +88,13 @@ def reproduce(
     return rows
 
 
-def check_data(items: Sequence[Item], lab: Lab) -> None:
+def check_data(items: Sequence[Item], networks: Networks) -> None:
     """Say what is not there before anything is trained. Raises RequestError."""
-    trained = dict.fromkeys(item.paper for item in items if not item.is_released)
-    for paper in trained:
+    lab = networks.lab
+    trained = [item for item in items if not item.is_released]
+    if any(item.is_of_study for item in trained) and networks.are_known and networks.at_inputs.are_known:
+        trained = [item for item in trained if not item.is_of_study]  # nothing of it is trained
+    for paper in dict.fromkeys(item.paper for item in trained):
         for name in SETS_OF[paper]:
             lab.source(name)
     if any(item.is_released for item in items):

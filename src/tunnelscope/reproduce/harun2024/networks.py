@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tunnelscope.checkpoints import read_settings
 from tunnelscope.errors import MachineError, RequestError
+from tunnelscope.layers import CONV_INPUTS
 from tunnelscope.reproduce.harun2024.kept import (
     Record,
     Records,
@@ -165,12 +166,14 @@ class Networks:
     Attributes:
         scale: smoke or small.
         retrain: whether to train anew what the table has.
+        is_at_inputs: whether these are the ResNets alone, read at what their convolutions are given.
         read: where the networks that were read so far were trained.
     """
 
     lab: Lab
     scale: str
     retrain: bool = False
+    is_at_inputs: bool = False
     read: set[str] = field(default_factory=set)
 
     @cached_property
@@ -187,7 +190,14 @@ class Networks:
             for name, one in declared.data.items()
         }
         declared = declared.model_copy(update={"data": data})
+        if self.is_at_inputs:
+            declared = resnets_at_inputs(declared)
         return declared if self.scale == "small" else smallest(declared)
+
+    @cached_property
+    def at_inputs(self) -> "Networks":
+        """The study's ResNets, of the same trainings, read at what their convolutions are given."""
+        return replace(self, is_at_inputs=True)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -231,7 +241,8 @@ class Networks:
         if self.scale != "small" or self.retrain:
             return {}
         found = known_records()
-        if count := len({record.network for record in found.values()}):
+        names = {cell.name for cell in self.cells}
+        if count := len(names & {record.network for record in found.values()}):
             self.lab.announce(f"{count} networks of {STUDY} are known; --retrain trains them here")
         return found
 
@@ -249,6 +260,11 @@ class Networks:
             if new and self.scale == "small":
                 put_records(new, table_path())
             self.records.update({record.key: record for record in new})
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the table has all of them."""
+        return all(map(self._is_known, self.cells))
 
     def _is_known(self, cell: Cell) -> bool:
         return all(key_of_record(cell, probe) in self.records for probe in cell.scan.probes)
@@ -316,7 +332,14 @@ class Networks:
 
     def _source(self, told: str) -> str:
         name, _, query = told.removeprefix("data/").partition("?")
-        return self.lab.source(name, query)
+        return self.lab.named(name, query)
+
+
+def resnets_at_inputs(declared: Declaration) -> Declaration:
+    """The ResNets, read where the released code's hook does and with the paper's probes."""
+    changed = {"layers": CONV_INPUTS, "probes": [AS_PAPER.probe]}
+    grids = [grid.model_copy(update=changed) for grid in declared.networks if "resnet" in str(grid.model)]
+    return declared.model_copy(update={"networks": grids})
 
 
 def smallest(declared: Declaration) -> Declaration:

@@ -13,6 +13,7 @@ from tunnelscope.reproduce.found import Found, point_row, points_figure
 from tunnelscope.reproduce.harun2024 import printed
 from tunnelscope.reproduce.harun2024.networks import (
     AS_CODE,
+    AS_PAPER,
     HELD_OUT,
     MATCHED,
     Curves,
@@ -105,9 +106,28 @@ def protocol(networks: Networks) -> Found:
         found.cell("the same networks: share in another band", [float(moved)], told, note)
         ranked: Any = stats.spearmanr(r, before)
         found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
+    at_inputs(found, networks)
     if rows:
         found.figures["protocol"] = points_figure(rows, "r, %: mean and quartiles")
     return found
+
+
+def at_inputs(found: Found, networks: Networks) -> None:
+    """r of the ResNets read where the released hook does, at what convolutions are given, beside outputs."""
+    reading = AS_PAPER if AS_PAPER in networks.readings else networks.readings[1]
+    outputs = {one.cell.training_key: one for one in all_curves(networks, reading).values()}
+    pairs = [
+        (one.r, outputs[one.cell.training_key].r)
+        for one in all_curves(networks.at_inputs, reading).values()
+        if one.cell.training_key in outputs
+    ]
+    words = "ResNets: r read at the inputs of convolutions less at their outputs, points"
+    if not pairs:
+        found.not_comparable(words, "no ResNet has learnt its task")
+        return
+    told = f"{reading.words}; the released code's hook, which reads nothing of the last block's output"
+    note = f"not a claim of the paper; {len(pairs)} networks"
+    found.cell(words, [one - other for one, other in pairs], told, note)
 
 
 def spread(values: Sequence[float]) -> Estimate:
