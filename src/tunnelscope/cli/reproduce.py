@@ -106,7 +106,8 @@ def claim_line(rows: list) -> list[str]:
     ours = figure(first.ours, first.low, first.high)
     verdict = first.verdict + (" ?" if first.sure is False else "")
     if len(rows) > 1:
-        ours = f"{min(values):.3g} to {max(values):.3g}" if values else ""
+        ends = [f"{value:.3g}" for value in sorted(values)]
+        ours = " to ".join(dict.fromkeys(ends[:1] + ends[-1:]))
         kinds = {row.verdict for row in rows}
         agreeing = sum(row.verdict == AGREES for row in rows)
         verdict = f"agrees: {agreeing} of {len(rows)}" if kinds & {AGREES, DISAGREES} else first.verdict
