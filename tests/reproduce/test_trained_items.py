@@ -25,7 +25,7 @@ from tunnelscope.reproduce.harun2024.networks import (
 )
 from tunnelscope.reproduce.items import HARUN, ITEMS
 from tunnelscope.reproduce.lab import Lab, own_accuracy
-from tunnelscope.reproduce.ledger import PACKAGED
+from tunnelscope.reproduce.ledger import PACKAGED, read_rows
 from tunnelscope.reproduce.masarczyk2023.experiment import Experiment
 from tunnelscope.reproduce.masarczyk2023.scales import SCALES
 from tunnelscope.reproduce.running import function_of, reproduce
@@ -87,6 +87,26 @@ def test_an_item_runs_at_smoke_scale(real_data: Path, tmp_path: Path, item) -> N
         with path.open() as file:
             assert len(list(csv.DictReader(file))) > 1
     assert PACKAGED.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param(item, marks=[pytest.mark.slow] * (item.short == "own-effects"), id=item.short)
+        for item in HARUN
+        if item.is_of_study
+    ],
+)
+def test_the_ledger_is_what_the_table_of_networks_says_without_data(tmp_path: Path, item) -> None:
+    """Made anew from the networks that ship, an item's rows are those that are put down."""
+    rows = reproduce([item], "small", data=tmp_path / "nowhere", results=tmp_path / "rows.csv")
+    put_down = [row for row in read_rows(PACKAGED) if (row.item, row.scale) == (item.name, "small")]
+    assert len(rows) == len(put_down) > 0
+    for row, kept in zip(rows, put_down, strict=True):
+        facts = [(one.claim, one.reading, one.verdict, one.sure, one.hardware) for one in (row, kept)]
+        assert facts[0] == facts[1]
+        for one, other in ((row.ours, kept.ours), (row.low, kept.low), (row.high, kept.high)):
+            assert one == other or one == pytest.approx(other, rel=1e-4, nan_ok=True), row.claim
 
 
 def test_every_item_has_a_function() -> None:
