@@ -29,8 +29,8 @@ NONE_AT_HAND = (
     "the weights of the eight backbones are not at hand; studies/harun2024-v1.toml scans them where they are"
 )
 CHANGED = (
-    "a MobileNetV2 for the eight backbones, 1,000 images a split, probes as the paper trains them on "
-    "the CNNs of its main study"
+    "a MobileNetV2 for the eight backbones, read at its stem, blocks and head (which layers the paper reads "
+    "is not known to us), 1,000 images a split, probes as the paper trains them on the CNNs of its main study"
 )
 
 
@@ -78,7 +78,7 @@ def backbone(networks: Networks, probe: str, weights: str) -> Any:
         )
     first, *others = map(networks.lab.source, SETS[networks.scale])
     asked = "ridge" if networks.scale == "smoke" else probe
-    settings = {"probe": asked, "layers": "convs", "seed": 0, "max_samples": ROWS[networks.scale]}
+    settings = {"probe": asked, "layers": "blocks", "seed": 0, "max_samples": ROWS[networks.scale]}
     return networks.lab.scanned(MODEL, first, others, weights=weights, precision="f32", **settings)
 
 
