@@ -435,12 +435,17 @@ def table11(networks: Networks) -> Found:
         if name.startswith("vit"):
             dead = HALTING * len(list(module.get_submodule("blocks").children()))
             found.printed(words, (count + dead) / 1e6, text, 0.01, f"{TITLES[name]}; {WITH_DEAD}")
+    reading = networks.readings[0]
     for name, levels in groups(networks).items():
-        curves = networks.curves(networks.readings[0], **levels)
-        found.cell(
-            f"{name}: ID accuracy, %", [100 * one.own for one in curves], "the network's own head", OTHERS
-        )
+        values = [id_accuracy(one) for one in networks.curves(reading, **levels)]
+        spread = networks.spread(reading, id_accuracy, {levels["model"]})
+        found.cell(f"{name}: ID accuracy, %", values, "the network's own head", OTHERS, spread)
     return found
+
+
+def id_accuracy(curves: Curves) -> float:
+    """The network's own accuracy on the ID set, in percent."""
+    return 100 * curves.own
 
 
 def groups(networks: Networks) -> dict[str, Levels]:
