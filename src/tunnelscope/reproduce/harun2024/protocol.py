@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,7 @@ def protocol(networks: Networks) -> Found:
     """r of the same networks under several readings: how much of it is the protocol."""
     found = Found(networks.seeds)
     readings = networks.readings if networks.scale == "smoke" else (*networks.readings, AS_CODE)
-    first = all_curves(networks, readings[0])
-    rows = []
+    rows, most = [], len(all_curves(networks, readings[0]))
     for reading in readings:
         curves = all_curves(networks, reading)
         note = f"not a claim of the paper; {len(curves)} networks"
@@ -93,23 +92,32 @@ def protocol(networks: Networks) -> Found:
                 f"mean over networks: r, %; {reading.words}", "no network has learnt its task"
             )
             continue
+        words = reading.words if len(curves) == most else f"{reading.words}; {len(curves)} networks of {most}"
         r = [one.r for one in curves.values()]
-        rows.append(point_row("mean r over networks, %", reading.words, spread(r)))
-        found.cell("mean over networks: r, %", r, reading.words, note)
-        if reading is readings[0]:
-            continue
-        before = [first[name].r for name in curves]
-        told = f"{reading.words}; beside {HELD_OUT.words}"
-        apart = [one - other for one, other in zip(r, before, strict=True)]
-        found.cell("the same networks: r less r, points", apart, told, note)
-        moved = np.mean([band(one / 100) != band(other / 100) for one, other in zip(r, before, strict=True)])
-        found.cell("the same networks: share in another band", [float(moved)], told, note)
-        ranked: Any = stats.spearmanr(r, before)
-        found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
+        rows.append(point_row("mean r over networks, %", words, spread(r)))
+        found.cell("mean over networks: r, %", r, words, note)
+        others = [readings[0]] if reading is not readings[0] else []
+        others += [AS_PAPER] if reading is AS_CODE else []
+        for other in others:
+            before = all_curves(networks, other)
+            apart(found, curves, before, f"{words}; beside {other.words}", note)
     at_inputs(found, networks)
     if rows:
         found.figures["protocol"] = points_figure(rows, "r, %: mean and quartiles")
     return found
+
+
+def apart(
+    found: Found, curves: Mapping[str, Curves], before: Mapping[str, Curves], told: str, note: str
+) -> None:
+    """How far r under a reading is from r of the same networks under another."""
+    r, other = [one.r for one in curves.values()], [before[name].r for name in curves]
+    pairs = list(zip(r, other, strict=True))
+    found.cell("the same networks: r less r, points", [one - two for one, two in pairs], told, note)
+    moved = float(np.mean([band(one / 100) != band(two / 100) for one, two in pairs]))
+    found.cell("the same networks: share in another band", [moved], told, note)
+    ranked: Any = stats.spearmanr(r, other)
+    found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
 
 
 def at_inputs(found: Found, networks: Networks) -> None:
