@@ -50,7 +50,7 @@ LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing th
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
 QUESTIONS = {  # of the 2024 paper: file, question, the claims that answer it
     "augmentation": ("Does augmentation move r?", ("H4", "H13")),
-    "resolution": ("Does resolution move r?", ("H5", "H3", "H23", "H20")),
+    "resolution": ("Does resolution move r?", ("H5", "H3", "H20")),
     "classes": ("Do classes move r, or images of each?", ("H10", "H2", "H15")),
     "reduction": ("Does it move r how early maps are reduced (φ)?", ("H6",)),
     "depth": ("Does depth move r?", ("H7", "H8")),
@@ -184,10 +184,16 @@ def item_page(item: Item, rows: Sequence[Row]) -> str:
         parts.append(findings(own))
         drawn = images(item, scale)
         parts += drawn
-        if drawn and seeds:
+        if drawn and seeds and has_curves(item):
             parts.append("Means over seeds; bands: the least and the largest; shaded: the tunnel.")
         parts += [claims_table(own), cells_table(own), notes(own)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def has_curves(item: Item) -> bool:
+    """Whether its figure has curves over layers, and not points with intervals."""
+    tables = [path for path in (FOLDER / "images").glob("*.csv") if is_of(path, item)]
+    return any(path.read_text(encoding="utf-8").startswith("panel,series,x,y") for path in tables)
 
 
 def is_of(path: Path, item: Item) -> bool:
@@ -228,6 +234,11 @@ def decided(rows: Sequence[Row]) -> list[Row]:
 def reason(row: Row) -> str:
     """Why nothing can be compared, without what was changed."""
     return row.note.partition("; ")[0]
+
+
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """Rows without those that say again what another item says: the same claim, reading and figure."""
+    return list({(row.claim, row.reading, row.scale, row.ours): row for row in rows}.values())
 
 
 def share(rows: Sequence[Row]) -> str:
@@ -358,7 +369,7 @@ def summary_table(rows: Sequence[Row]) -> str:
     """A row a claim: its outcome, how many rows agree, what the control says, and the items."""
     lines = ["| | claim | outcome | agree | beside the control | items |", "|:--|:--|:--|:--|:--|:--|"]
     for number, own in by_number(rows).items():
-        tests, beside = map(decided, parted(own))
+        tests, beside = map(decided, parted(distinct(own)))
         items = dict.fromkeys(row.item for row in own)
         links = ", ".join(link(ITEMS[item]) for item in items)
         cells = (number, CLAIMS[number], outcome(own), share(tests), share(beside) if beside else "–", links)

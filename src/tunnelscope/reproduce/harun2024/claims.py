@@ -21,7 +21,6 @@ CLAIMS = {
     "H18": "networks of CIFAR have tunnels",
     "H19": "the rule of ID accuracy finds the tunnel later than OOD accuracy does",
     "H20": "the rank falls after the extractor, less so at a higher resolution",
-    "H21": "the last layers compress classes, at low resolution only",
+    "H21": "the last layers compress classes, less so at a higher resolution",
     "H22": "what the released table shows, our networks show as well",
-    "H23": "the printed r of ViT-T+ falls with resolution, against the text",
 }

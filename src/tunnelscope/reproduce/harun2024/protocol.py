@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from tunnelscope.reproduce.harun2024.networks import (
     Networks,
     Reading,
     differing,
+    kind_of,
     probe_of,
 )
-from tunnelscope.reproduce.harun2024.questions import groups, r
+from tunnelscope.reproduce.harun2024.questions import KEPT, TITLES, groups, r
 from tunnelscope.reproduce.harun2024.released import RESAMPLES
 from tunnelscope.reproduce.verdicts import Estimate, above, below, over_seeds
 from tunnelscope.tunnel import band
@@ -53,12 +54,15 @@ PAIRS = (  # what differs, from what to what, and what is printed
         above(0),
         "64.26 to 78.41",
     ),
-    (
-        "H7 r of the deeper less the shallower network of a family, points",
-        "model",
-        (("vggm11", "vggm17"), ("resnet18", "resnet34"), ("vit_t", "vit_t_plus")),
-        below(0),
-        "falls in each family",
+    *(
+        (
+            f"H7 r of {TITLES[deeper]} less r of {TITLES[shallower]}, points",
+            "model",
+            ((shallower, deeper),),
+            below(0),
+            "falls in each family",
+        )
+        for shallower, deeper in (("vggm11", "vggm17"), ("resnet18", "resnet34"), ("vit_t", "vit_t_plus"))
     ),
     (
         "H6 r of VGGm†-11 less r of VGGm-11, points",
@@ -81,42 +85,60 @@ def all_curves(networks: Networks, reading: Reading) -> dict[str, Curves]:
 
 def protocol(networks: Networks) -> Found:
     """r of the same networks under several readings: how much of it is the protocol."""
-    found = Found(networks.seeds)
+    found, rows = Found(networks.seeds), []
     readings = networks.readings if networks.scale == "smoke" else (*networks.readings, AS_CODE)
-    rows, most = [], len(all_curves(networks, readings[0]))
+    most = len(all_curves(networks, readings[0]))
     for reading in readings:
         curves = all_curves(networks, reading)
-        note = f"not a claim of the paper; {len(curves)} networks"
+        note = f"not a claim of the paper; {len(curves)} networks, a mean over seeds of each kind"
         if not curves:
             found.not_comparable(
                 f"mean over networks: r, %; {reading.words}", "no network has learnt its task"
             )
             continue
         words = reading.words if len(curves) == most else f"{reading.words}; {len(curves)} networks of {most}"
-        r = [one.r for one in curves.values()]
+        r = by_kind(curves, lambda one: one.r)
         rows.append(point_row("mean r over networks, %", words, spread(r)))
         found.cell("mean over networks: r, %", r, words, note)
+        if not reading.kept:
+            share = np.mean([one.id_kept >= KEPT for one in curves.values()])
+            told = f"{words.partition(';')[0]}; {len(curves)} networks"
+            found.cell(
+                f"share of networks whose last layer keeps {KEPT} % of ID accuracy", [share], told, note
+            )
         others = [readings[0]] if reading is not readings[0] else []
         others += [AS_PAPER] if reading is AS_CODE else []
         for other in others:
             before = all_curves(networks, other)
             apart(found, curves, before, f"{words}; beside {other.words}", note)
+            if len(curves) < most:
+                same = by_kind({name: before[name] for name in curves}, lambda one: one.r)
+                told = f"{other.words}; {len(curves)} networks of {most}"
+                found.cell("mean over networks: r, %", same, told, note)
     at_inputs(found, networks)
     if rows:
         found.figures["protocol"] = points_figure(rows, "r, %: mean and quartiles")
     return found
 
 
+def by_kind(curves: Mapping[str, Curves], statistic: Callable[[Curves], float]) -> list[float]:
+    """A statistic of each kind of network, a mean over its seeds, which are no networks of their own."""
+    kinds: dict[str, list[float]] = {}
+    for one in curves.values():
+        kinds.setdefault(kind_of(one.cell), []).append(statistic(one))
+    return [float(np.mean(values)) for values in kinds.values()]
+
+
 def apart(
     found: Found, curves: Mapping[str, Curves], before: Mapping[str, Curves], told: str, note: str
 ) -> None:
     """How far r under a reading is from r of the same networks under another."""
-    r, other = [one.r for one in curves.values()], [before[name].r for name in curves]
-    pairs = list(zip(r, other, strict=True))
-    found.cell("the same networks: r less r, points", [one - two for one, two in pairs], told, note)
+    less = by_kind(curves, lambda one: one.r - before[one.cell.name].r)
+    found.cell("the same networks: r less r, points", less, told, note)
+    pairs = [(one.r, before[name].r) for name, one in curves.items()]
     moved = float(np.mean([band(one / 100) != band(two / 100) for one, two in pairs]))
     found.cell("the same networks: share in another band", [moved], told, note)
-    ranked: Any = stats.spearmanr(r, other)
+    ranked: Any = stats.spearmanr(*zip(*pairs, strict=True))
     found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
 
 
@@ -124,18 +146,30 @@ def at_inputs(found: Found, networks: Networks) -> None:
     """r of the ResNets read where the released hook does, at what convolutions are given, beside outputs."""
     reading = AS_PAPER if AS_PAPER in networks.readings else networks.readings[1]
     outputs = {one.cell.training_key: one for one in all_curves(networks, reading).values()}
-    pairs = [
-        (one.r, outputs[one.cell.training_key].r)
-        for one in all_curves(networks.at_inputs, reading).values()
+    inputs = {
+        name: one
+        for name, one in all_curves(networks.at_inputs, reading).items()
         if one.cell.training_key in outputs
-    ]
+    }
     words = "ResNets: r read at the inputs of convolutions less at their outputs, points"
-    if not pairs:
+    if not inputs:
         found.not_comparable(words, "no ResNet has learnt its task")
         return
-    told = f"{reading.words}; the released code's hook, which reads nothing of the last block's output"
-    note = f"not a claim of the paper; {len(pairs)} networks"
-    found.cell(words, [one - other for one, other in pairs], told, note)
+    note = f"not a claim of the paper; {len(inputs)} networks, a mean over seeds of each kind"
+    before = lambda one: outputs[one.cell.training_key]  # noqa: E731
+    told = (
+        f"{reading.words}; the released code's hook: tensors after activation, blocks' sums, and nothing of "
+        "the last convolution (its first layer, the image, is left out here)"
+    )
+    found.cell(words, by_kind(inputs, lambda one: one.r - before(one).r), told, note)
+    words = "ResNets: r at the outputs of all convolutions but the last less at all, points"
+    told = f"{reading.words}; what of that is the last convolution alone"
+    found.cell(words, by_kind(inputs, lambda one: without_last(before(one)) - before(one).r), told, note)
+
+
+def without_last(curves: Curves) -> float:
+    """Mean r over OOD sets over the test maximum, in percent, were the last layer not read."""
+    return 100 * float(np.mean([one[-2] / one[:-1].max() for one in curves.ood.values()]))
 
 
 def spread(values: Sequence[float]) -> Estimate:
