@@ -29,9 +29,9 @@ NONE_AT_HAND = (
     "the weights of the eight backbones are not at hand; studies/harun2024-v1.toml scans them where they are"
 )
 CHANGED = (
-    "a MobileNetV2 for the eight backbones, read at its stem, blocks and head, 20 layers, to save time (the "
-    "paper reads every convolution, here 53; among fewer layers r is higher), 1,000 images a split, probes as "
-    "the paper trains them on the CNNs of its main study"
+    "a MobileNetV2 for the eight backbones, read at its stem, blocks and head, 19 layers, to save time (the "
+    "paper reads every convolution, here 52; among fewer layers r is higher), 1,000 images a split, probes "
+    "as the paper trains them on the CNNs of its main study"
 )
 
 
