@@ -46,7 +46,8 @@ of training.""",
 seeds. Two seeds tell little of how far seeds lie apart, so there the spread is pooled over all kinds of
 networks of the models in question.""",
 }
-LEDGER = """The whole ledger: `tunnelscope reproduce`; how it works: [Redoing the papers](../reproduce.md)."""
+LEDGER = """What two items say alike counts once. The whole ledger: `tunnelscope reproduce`; how it works: [Redoing
+the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
 QUESTIONS = {  # of the 2024 paper: file, question, the claims that answer it
     "augmentation": ("Does augmentation move r?", ("H4", "H13")),
@@ -237,8 +238,12 @@ def reason(row: Row) -> str:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Rows without those that say again what another item says: the same claim, reading and figure."""
-    return list({(row.claim, row.reading, row.scale, row.ours): row for row in rows}.values())
+    """Rows without those that say again what another item says; a number printed twice is held to twice."""
+    found = {}
+    for row in rows:
+        item = row.item if row.claim.startswith("H1 ") else ""
+        found[item, row.claim, row.reading, row.scale, row.ours] = row
+    return list(found.values())
 
 
 def share(rows: Sequence[Row]) -> str:

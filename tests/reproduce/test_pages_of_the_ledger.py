@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def judged(claim: str, reading: str, verdict: str, **others) -> Row:
     command = "tunnelscope reproduce masarczyk2023/fig1 --scale small"
     told = {"test": "≥ 2", "ours": 1.0, "scale": "small", "command": command} | others
     return Row("masarczyk2023/fig1", claim, reading=reading, verdict=verdict, **told)
+
+
+def test_what_two_items_say_alike_counts_once() -> None:
+    one = judged("C1 VGG-19: left", "a", "agrees", sure=True)
+    again, other = replace(one, item="masarczyk2023/fig2"), replace(one, item="masarczyk2023/fig2", ours=2.0)
+    assert make_reproductions.distinct([one, again, other]) == [again, other]
+    assert "| 2 of 2 (2 surely) |" in make_reproductions.pages([one, again, other])["masarczyk2023.md"]
+    printed = [replace(row, claim="H1 r of VGGm-11") for row in (one, again)]
+    assert make_reproductions.distinct(printed) == printed  # a number printed twice is held to twice
 
 
 def test_a_page_says_what_holds_and_what_depends_on_the_reading() -> None:
