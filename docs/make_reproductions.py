@@ -46,8 +46,8 @@ of training.""",
 seeds. Two seeds tell little of how far seeds lie apart, so there the spread is pooled over all kinds of
 networks of the models in question.""",
 }
-LEDGER = """What two items say alike counts once. The whole ledger: `tunnelscope reproduce`; how it works: [Redoing
-the papers](../reproduce.md)."""
+LEDGER = """What two items say alike counts once. The whole ledger: `tunnelscope reproduce`; how it works:
+[Redoing the papers](../reproduce.md)."""
 CLAIMS = claims.CLAIMS | harun_claims.CLAIMS
 QUESTIONS = {  # of the 2024 paper: file, question, the claims that answer it
     "augmentation": ("Does augmentation move r?", ("H4", "H13")),

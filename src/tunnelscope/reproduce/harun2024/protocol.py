@@ -101,7 +101,7 @@ def protocol(networks: Networks) -> Found:
         rows.append(point_row("mean r over networks, %", words, spread(r)))
         found.cell("mean over networks: r, %", r, words, note)
         if not reading.kept:
-            share = np.mean([one.id_kept >= KEPT for one in curves.values()])
+            share = float(np.mean([one.id_kept >= KEPT for one in curves.values()]))
             told = f"{words.partition(';')[0]}; {len(curves)} networks"
             found.cell(
                 f"share of networks whose last layer keeps {KEPT} % of ID accuracy", [share], told, note
@@ -138,7 +138,7 @@ def apart(
     pairs = [(one.r, before[name].r) for name, one in curves.items()]
     moved = float(np.mean([band(one / 100) != band(two / 100) for one, two in pairs]))
     found.cell("the same networks: share in another band", [moved], told, note)
-    ranked: Any = stats.spearmanr(*zip(*pairs, strict=True))
+    ranked: Any = stats.spearmanr([one for one, _ in pairs], [two for _, two in pairs])
     found.cell("the same networks: rank correlation of r", [float(ranked.statistic)], told, note)
 
 
