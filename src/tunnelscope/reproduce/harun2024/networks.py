@@ -249,7 +249,8 @@ class Networks:
             return {}
         found = known_records()
         names = {cell.name for cell in self.cells}
-        if count := len(names & {record.network for record in found.values()}):
+        count = len(names & {record.network for record in found.values()})
+        if count and not self.is_at_inputs:  # which are known with the others
             self.lab.announce(f"{count} networks of {STUDY} are known; --retrain trains them here")
         return found
 
