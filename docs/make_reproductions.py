@@ -301,19 +301,20 @@ def claims_table(rows: Sequence[Row], with_item: bool = False) -> str:
 
 
 def cells_table(rows: Sequence[Row]) -> str:
-    """Numbers whose published value is not known to us: a row a subject, a column a reading."""
+    """Numbers whose published value is not known to us: a row a subject, a column a reading, or turned."""
     cells = [row for row in rows if not row.test and row.reading]
     by_quantity: dict[str, list[Row]] = {}
     for row in cells:
         by_quantity.setdefault(row.claim.rpartition(": ")[2], []).append(row)
     parts = ["Cells of the paper that are not known to us, as they come out here:"] if cells else []
     for quantity, own in by_quantity.items():
-        heads = list(dict.fromkeys(row.reading for row in own))
+        told = {(row.claim.rpartition(": ")[0], row.reading): number(row) for row in own}
+        if len({subject for subject, _ in told}) < len({reading for _, reading in told}):
+            told = {(reading, subject): value for (subject, reading), value in told.items()}  # words in rows
+        heads = list(dict.fromkeys(head for _, head in told))
         lines = [f"| {quantity} | {' | '.join(heads)} |", "|:--|" + "--:|" * len(heads)]
-        subjects = dict.fromkeys(row.claim.rpartition(": ")[0] for row in own)
-        for subject in subjects:
-            told = {row.reading: number(row) for row in own if row.claim.rpartition(": ")[0] == subject}
-            lines.append(f"| {subject} | {' | '.join(told.get(head, '') for head in heads)} |")
+        for name in dict.fromkeys(name for name, _ in told):
+            lines.append(f"| {name} | {' | '.join(told.get((name, head), '') for head in heads)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -78,7 +78,7 @@ def _shade(figure: Figure, name: str) -> list[Any]:
 def _points(figure: Figure, frame: Any, name: str) -> Any:
     color = TOKENS["light"].sets[0]
     y = alt.Y(
-        "series:N", title=None, sort=list(dict.fromkeys(frame["series"])), axis=alt.Axis(labelLimit=220)
+        "series:N", title=None, sort=list(dict.fromkeys(frame["series"])), axis=alt.Axis(labelLimit=500)
     )
     base = alt.Chart(frame, title=name).encode(y=y)
     bar = base.mark_rule(color=color).encode(
