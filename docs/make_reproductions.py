@@ -115,8 +115,8 @@ def question_page(question: str, rows: Sequence[Row]) -> str:
 
 def images(item: Item, scale: str) -> list[str]:
     """The figures of an item that are drawn at a scale, as Markdown."""
-    there = [] if scale == "paper" else sorted((FOLDER / "images").glob(f"{slug(item)}*.svg"))
-    return [f"![{item.title}](images/{path.name})" for path in there if is_of(path, item)]
+    there = [] if scale == "paper" else drawn_of(item, "svg")
+    return [f"![{item.title}](images/{path.name})" for path in there]
 
 
 def printed_numbers(rows: Sequence[Row]) -> list[Row]:
@@ -193,8 +193,13 @@ def item_page(item: Item, rows: Sequence[Row]) -> str:
 
 def has_curves(item: Item) -> bool:
     """Whether its figure has curves over layers, and not points with intervals."""
-    tables = [path for path in (FOLDER / "images").glob("*.csv") if is_of(path, item)]
+    tables = drawn_of(item, "csv")
     return any(path.read_text(encoding="utf-8").startswith("panel,series,x,y") for path in tables)
+
+
+def drawn_of(item: Item, ending: str) -> list[Path]:
+    """An item's pictures, or the tables that they are drawn from."""
+    return [path for path in sorted((FOLDER / "images").glob(f"{slug(item)}*.{ending}")) if is_of(path, item)]
 
 
 def is_of(path: Path, item: Item) -> bool:

@@ -97,9 +97,9 @@ def protocol(networks: Networks) -> Found:
             )
             continue
         words = reading.words if len(curves) == most else f"{reading.words}; {len(curves)} networks of {most}"
-        r = by_kind(curves, lambda one: one.r)
-        rows.append(point_row("mean r over networks, %", words, spread(r)))
-        found.cell("mean over networks: r, %", r, words, note)
+        means = by_kind(curves, r)
+        rows.append(point_row("mean r over networks, %", words, spread(means)))
+        found.cell("mean over networks: r, %", means, words, note)
         if not reading.kept:
             share = float(np.mean([one.id_kept >= KEPT for one in curves.values()]))
             told = f"{words.partition(';')[0]}; {len(curves)} networks"
@@ -112,7 +112,7 @@ def protocol(networks: Networks) -> Found:
             before = all_curves(networks, other)
             apart(found, curves, before, f"{words}; beside {other.words}", note)
             if len(curves) < most:
-                same = by_kind({name: before[name] for name in curves}, lambda one: one.r)
+                same = by_kind({name: before[name] for name in curves}, r)
                 told = f"{other.words}; {len(curves)} networks of {most}"
                 found.cell("mean over networks: r, %", same, told, note)
     at_inputs(found, networks)

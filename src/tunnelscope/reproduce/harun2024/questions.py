@@ -42,7 +42,6 @@ SETS = {
     "caltech101": "photos",
     "cifar100-coarse": "CIFAR-100, 20 coarse labels",
 }
-ABOVE = above(0)
 KEPT = 95  # percent of the best ID accuracy that the last layer of a network with a tunnel has
 BEFORE_LAST = 7  # layer of VGGm-11 after which Figure 4 shows its representation to be compressed
 PARAMETERS = {  # printed, in millions; by network at 100 classes
@@ -138,7 +137,7 @@ def compared(
     """Judge whether r is larger at a level than at another, by reading."""
     for reading in networks.readings:
         less, levels = {**shared, **one}, {**shared, **other}
-        judged(found, networks, words, levels, r, ABOVE, reading, published, less=less)
+        judged(found, networks, words, levels, r, above(0), reading, published, less=less)
 
 
 def by_resolution(
